@@ -1,0 +1,66 @@
+"""The ``lmk`` command: one file per verb, each with ``add_parser(subparsers)`` and ``run(args) -> int``.
+
+Exit codes: 0 good, 1 an expectation failed, 2 the user's error, 3 the target or machine failed. A user's
+mistake prints one line on stderr (with ``--json`` a JSON error object on stdout as well), never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from lmk import __version__
+from lmk.errors import LmkError
+
+# Written out: what `lmk --help` lists is what exists.
+VERBS: tuple[str, ...] = ()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(prog="lmk", description="Android's low memory killer on the desk.")
+    parser.add_argument("--version", action="version", version=f"lmk {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name in VERBS:
+        import_module(f"lmk.cli.{name}").add_parser(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code. Only argparse's own errors raise SystemExit(2)."""
+    args = build_parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return run(args)
+    except LmkError as error:
+        report_error(error, as_json=bool(getattr(args, "json", False)))
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("lmk: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def report_error(error: LmkError, *, as_json: bool) -> None:
+    """One line on stderr, the proof below it; for machines one JSON object on stdout."""
+    print(f"lmk: {error}", file=sys.stderr)
+    if error.detail:
+        print(error.detail, file=sys.stderr)
+    if as_json:
+        body = {
+            "cause": error.cause,
+            "remedy": error.remedy,
+            "owner": error.owner,
+            "exit_code": error.exit_code,
+        }
+        print(json.dumps({"schema": 1, "error": body}))
+
+
+def entry_point() -> None:
+    """Console script."""
+    sys.exit(main())

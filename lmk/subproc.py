@@ -1,0 +1,158 @@
+"""The only place that spawns host processes. Every call has a deadline; nothing outlives its parent unasked.
+
+``run`` is for commands that end by themselves. ``spawn_tied`` is for long-lived children (QEMU, an adb server
+of our own) that must die with us, also after kill -9: they get PR_SET_PDEATHSIG(SIGKILL) between fork and exec.
+PDEATHSIG follows the *thread* that forked, so call ``spawn_tied`` from the main thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from lmk.errors import HostError, InfraError
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def require_tool(name: str, package: str) -> str:
+    """Absolute path of a host tool; HostError naming the Debian package otherwise."""
+    found = shutil.which(name)
+    if found is None:
+        raise HostError(f"{name} is not installed", f"install it with: apt-get install {package}")
+    return found
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    timeout_s: float,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    check: bool = True,
+    nice: int = 0,
+    output: IO[bytes] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run to the end. ``check``: a non-zero exit is an InfraError with the last lines of output.
+
+    ``output`` redirects stdout and stderr to a file. The child's whole session is killed at the deadline.
+    """
+    sink = output if output is not None else subprocess.PIPE
+    process = subprocess.Popen(
+        [os.fspath(a) for a in argv],
+        cwd=cwd,
+        env=dict(env) if env is not None else None,
+        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+        stdout=sink,
+        stderr=subprocess.STDOUT if output is not None else subprocess.PIPE,
+        preexec_fn=_die_with_parent(nice),
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(stdin, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        _kill_session(process)
+        process.communicate()
+        raise InfraError(
+            f"`{_shown(argv)}` did not end within {timeout_s:.0f} s", "see whether the machine is overloaded"
+        ) from None
+    except BaseException:
+        _kill_session(process)
+        process.wait()
+        raise
+    done = subprocess.CompletedProcess(process.args, process.returncode, out or b"", err or b"")
+    if check and done.returncode != 0:
+        tail = (
+            ((done.stdout or b"") + (done.stderr or b"")).decode(errors="replace").strip().splitlines()[-20:]
+        )
+        raise InfraError(
+            f"`{_shown(argv)}` failed with exit code {done.returncode}" + (f": {tail[-1]}" if tail else ""),
+            detail="\n".join(tail),
+        )
+    return done
+
+
+def spawn_tied(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
+    nice: int = 0,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a child that dies with us; the caller ends and reaps it (``stop``)."""
+    return subprocess.Popen(
+        [os.fspath(a) for a in argv],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        env=dict(env) if env is not None else None,
+        preexec_fn=_die_with_parent(nice),
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+
+
+def spawn_detached(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    env: Mapping[str, str] | None = None,
+    nice: int = 0,
+) -> subprocess.Popen[bytes]:
+    """Start a child that is meant to outlive us (a registered emulator)."""
+    return subprocess.Popen(
+        [os.fspath(a) for a in argv],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        env=dict(env) if env is not None else None,
+        preexec_fn=(lambda: os.nice(nice) and None) if nice else None,
+        start_new_session=True,
+    )
+
+
+def stop(process: subprocess.Popen[bytes], *, grace_s: float = 2.0) -> None:
+    """SIGTERM, then SIGKILL after the grace; the child is reaped either way."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            _kill_session(process)
+            process.wait()
+
+
+def _die_with_parent(nice: int) -> Callable[[], None]:
+    parent = os.getpid()
+
+    def child() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died before prctl took effect
+            os._exit(1)
+        if nice:
+            os.nice(nice)
+
+    return child
+
+
+def _kill_session(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _shown(argv: Sequence[str | os.PathLike[str]]) -> str:
+    text = shlex.join(os.fspath(a) for a in argv)
+    return text if len(text) <= 120 else text[:117] + "..."
