@@ -1,8 +1,8 @@
 """The only place that spawns host processes. Every call has a deadline; nothing outlives its parent unasked.
 
-``run`` is for commands that end by themselves. ``spawn_tied`` is for long-lived children (QEMU, an adb server
-of our own) that must die with us, also after kill -9: they get PR_SET_PDEATHSIG(SIGKILL) between fork and exec.
-PDEATHSIG follows the *thread* that forked, so call ``spawn_tied`` from the main thread.
+``run`` is for commands that end by themselves. ``spawn_tied`` is for long-lived children (QEMU, an adb
+server of our own) that must die with us, also after kill -9: they get PR_SET_PDEATHSIG(SIGKILL) between fork
+and exec. PDEATHSIG follows the *thread* that forked, so call ``spawn_tied`` from the main thread.
 """
 
 from __future__ import annotations
