@@ -1,0 +1,1 @@
+"""Recorded behaviour of the real lmkd as a target: load, replay, compare."""
