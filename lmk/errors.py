@@ -3,6 +3,7 @@
     LmkError                    one-line cause, one-line remedy, exit code
     ├── UserError      exit 2   the user can mend it; raised before a target has answered once
     │   ├── ConfigError         a device config or scenario: file, line, field, found, hint
+    │   │   └── ConfigErrors    everything wrong with one file; ``errors`` in line order
     │   └── HostError           this machine lacks something: a package, root, a free port, adb
     ├── TargetError    exit 3   the device under test failed after it had answered
     │   ├── BootError           the guest panicked or never answered; carries the console's last lines
@@ -16,6 +17,7 @@ A process that has vanished is a result, never an exception.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -50,6 +52,19 @@ class ConfigError(UserError):
         place = f"{file}:{line}" if line is not None else file
         super().__init__(f"{place}: {field}: {cause}" if field else f"{place}: {cause}", hint)
         self.file, self.line, self.field = file, line, field
+
+
+class ConfigErrors(ConfigError):
+    """All errors of one file; reads as the first one and says how many more there are."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        first, others = self.errors[0], len(self.errors) - 1
+        UserError.__init__(self, first.cause, first.remedy)
+        if others:
+            more = f"{others} more {'error' if others == 1 else 'errors'}: lmk config check {first.file}"
+            self.remedy = f"{first.remedy} ({more})" if first.remedy else more
+        self.file, self.line, self.field = first.file, first.line, first.field
 
 
 class HostError(UserError):

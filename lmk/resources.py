@@ -41,11 +41,7 @@ def cache_dir(*parts: str) -> Path:
 def state_dir(*parts: str) -> Path:
     """``$XDG_STATE_HOME/lmk`` (default ~/.local/state/lmk): run records, registered emulators; created."""
     base = os.environ.get("LMK_STATE")
-    root = (
-        Path(base)
-        if base
-        else Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "lmk"
-    )
+    root = Path(base) if base else Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "lmk"
     path = root.joinpath(*parts)
     path.mkdir(parents=True, exist_ok=True)
     return path

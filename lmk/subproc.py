@@ -71,9 +71,7 @@ def run(
         raise
     done = subprocess.CompletedProcess(process.args, process.returncode, out or b"", err or b"")
     if check and done.returncode != 0:
-        tail = (
-            ((done.stdout or b"") + (done.stderr or b"")).decode(errors="replace").strip().splitlines()[-20:]
-        )
+        tail = ((done.stdout or b"") + (done.stderr or b"")).decode(errors="replace").strip().splitlines()[-20:]
         raise InfraError(
             f"`{_shown(argv)}` failed with exit code {done.returncode}" + (f": {tail[-1]}" if tail else ""),
             detail="\n".join(tail),

@@ -1,0 +1,187 @@
+"""Write a run's record without ever making the daemon wait for a disk.
+
+Rows are queued and a thread of its own writes them, one transaction every half second, so a run that is cut off
+(power, kill -9) keeps everything but its last moments. Texts of /proc files repeat and are large: they are stored
+once, compressed, under their hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from lmk.errors import InfraError
+from lmk.record.schema import DDL, SCHEMA_VERSION, CounterRow, EventRow, KillRow, LogRow, columns
+
+_FLUSH_S = 0.5
+_KILL_COLUMNS = columns(KillRow)
+_COUNTER_COLUMNS = columns(CounterRow)
+
+_Job = tuple[str, tuple[Any, ...]]
+_PAUSE: _Job = ("", ())
+
+
+class RecordWriter:
+    """Appends to ``DIR/run.sqlite``; use as a context manager, or ``close`` it."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / "run.sqlite"
+        if self.path.exists():
+            raise InfraError(f"{self.path} exists already", "give every run a directory of its own")
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._error: Exception | None = None
+        self._next_kill = 1
+        self._next_seq = 1
+        self._texts: dict[str, int] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="record-writer", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def meta(self, values: Mapping[str, Any]) -> None:
+        """Set or replace meta keys; values are stored as JSON."""
+        for key, value in values.items():
+            self._put("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
+
+    def text(self, body: bytes) -> int:
+        """Store a text once; returns the id that steps refer to."""
+        sha = hashlib.sha256(body).hexdigest()
+        known = self._texts.get(sha)
+        if known is None:
+            known = self._texts[sha] = len(self._texts) + 1
+            self._put("INSERT INTO text VALUES (?, ?, ?)", (known, sha, zlib.compress(body, 1)))
+        return known
+
+    def step(self, t_ns: int, request: Mapping[str, Any], answer: Mapping[str, Any] | None) -> None:
+        """One exchange between the policy and its target."""
+        row = (self._next_seq, t_ns, _dump(request), _dump(answer))
+        self._next_seq += 1
+        self._put("INSERT INTO step VALUES (?, ?, ?, ?)", row)
+
+    def decision(self, t_ns: int, reason_code: int | None, victim: int | None, body: Mapping[str, Any]) -> None:
+        """Why the policy did what it did at this moment: every rule with the values it compared."""
+        self._put(
+            "INSERT INTO decision (t_ns, reason_code, victim_pid, body) VALUES (?, ?, ?, ?)",
+            (t_ns, reason_code, victim, _dump(body)),
+        )
+
+    def kill(self, row: KillRow) -> int:
+        """Record a kill; the id is for ``update_kill`` when its outcome arrives."""
+        kill_id = self._next_kill
+        self._next_kill += 1
+        marks = ", ".join("?" * (len(_KILL_COLUMNS) + 1))
+        names = ", ".join(("id", *_KILL_COLUMNS))
+        self._put(f"INSERT INTO kill ({names}) VALUES ({marks})", (kill_id, *attrs.astuple(row)))
+        return kill_id
+
+    def update_kill(self, kill_id: int, **values: int | str | None) -> None:
+        """Fill in columns of a recorded kill."""
+        unknown = set(values) - set(_KILL_COLUMNS)
+        if unknown:
+            raise ValueError(f"not columns of a kill: {sorted(unknown)}")
+        sets = ", ".join(f"{name} = ?" for name in values)
+        self._put(f"UPDATE kill SET {sets} WHERE id = ?", (*values.values(), kill_id))
+
+    def counter(self, row: CounterRow) -> None:
+        """Record one sample's numbers."""
+        marks = ", ".join("?" * len(_COUNTER_COLUMNS))
+        names = ", ".join(_COUNTER_COLUMNS)
+        self._put(f"INSERT OR REPLACE INTO counter ({names}) VALUES ({marks})", attrs.astuple(row))
+
+    def app_event(self, row: EventRow) -> None:
+        """Record what the app runner reported."""
+        self._put("INSERT INTO app_event (t_ns, kind, body) VALUES (?, ?, ?)", (row.t_ns, row.kind, _dump(row.body)))
+
+    def device_event(self, row: EventRow) -> None:
+        """Record what the helper reported outside of requests."""
+        self._put(
+            "INSERT INTO device_event (t_ns, kind, body) VALUES (?, ?, ?)",
+            (row.t_ns, row.kind, _dump(row.body)),
+        )
+
+    def log(self, row: LogRow) -> None:
+        """Record a log line."""
+        self._put("INSERT INTO log (t_ns, level, tag, text) VALUES (?, ?, ?, ?)", attrs.astuple(row))
+
+    def close(self) -> None:
+        """Write what is queued and close the file. Raises InfraError if the disk refused anything."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise InfraError(
+                f"the record {self.path} could not be written: {self._error}", "see whether the disk is full"
+            )
+
+    def _put(self, sql: str, values: tuple[Any, ...]) -> None:
+        self._jobs.put((sql, values))
+
+    def _work(self) -> None:
+        try:
+            database = sqlite3.connect(self.path, isolation_level=None)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.executescript(DDL)
+            database.execute("INSERT INTO meta VALUES ('schema', ?)", (json.dumps(SCHEMA_VERSION),))
+            try:
+                self._drain(database)
+            finally:
+                # One plain file is left, so that a record can be copied or mailed.
+                database.execute("PRAGMA journal_mode = DELETE")
+                database.close()
+        except sqlite3.Error as error:
+            self._error = error
+            while self._jobs.get() is not None:  # keep the producers going; close() reports
+                pass
+
+    def _drain(self, database: sqlite3.Connection) -> None:
+        job = self._jobs.get()
+        while job is not None:
+            database.execute("BEGIN")
+            deadline_s = time.monotonic() + _FLUSH_S
+            while job is not None:
+                database.execute(*job)
+                job = self._next_before(deadline_s)
+                if job is _PAUSE:
+                    break
+            database.execute("COMMIT")
+            if job is _PAUSE:
+                job = self._jobs.get()
+
+    def _next_before(self, deadline_s: float) -> _Job | None:
+        """The next job, or _PAUSE when the transaction has been open long enough."""
+        remaining_s = deadline_s - time.monotonic()
+        if remaining_s <= 0:
+            return _PAUSE
+        try:
+            return self._jobs.get(timeout=remaining_s)
+        except queue.Empty:
+            return _PAUSE
+
+
+def _dump(value: Mapping[str, Any] | None) -> str:
+    return json.dumps(value, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} does not belong into a record")

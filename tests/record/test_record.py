@@ -1,0 +1,100 @@
+"""The record: what is written is what is read, and a run cut short keeps what it had."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmk.errors import InfraError, UserError
+from lmk.record.reader import RecordReader
+from lmk.record.schema import CounterRow, EventRow, KillRow, LogRow
+from lmk.record.writer import RecordWriter
+
+
+def test_everything_written_is_read_back(tmp_path: Path) -> None:
+    kill = KillRow(t_ns=5, pid=42, name="com.example", oom_score_adj=900, reason="low watermark is breached")
+    with RecordWriter(tmp_path / "run") as writer:
+        writer.meta({"config": "phone-2gb", "zero_ns": 1_000})
+        kill_id = writer.kill(kill)
+        writer.update_kill(kill_id, signal_to_exit_us=1234, reap_method="process_reap")
+        writer.counter(CounterRow(t_ns=1, mem_free_kib=10, psi_some_us=7))
+        writer.app_event(EventRow(t_ns=2, kind="launch", body={"app": "camera", "cold": True}))
+        writer.device_event(EventRow(t_ns=3, kind="oom", body={"pid": 9}))
+        writer.log(LogRow(t_ns=4, level="I", tag="lowmemorykiller", text="Kill 'x'"))
+        first, again = writer.text(b"MemFree: 1 kB\n"), writer.text(b"MemFree: 1 kB\n")
+        writer.step(6, {"type": "Wait"}, {"events": []})
+        writer.decision(7, 8, 42, {"rules": []})
+    assert first == again
+    with RecordReader(tmp_path / "run") as reader:
+        assert reader.meta["config"] == "phone-2gb"
+        assert reader.zero_ns == 1_000
+        assert [(k.pid, k.signal_to_exit_us, k.reap_method, k.dry) for k in reader.kills()] == [
+            (42, 1234, "process_reap", False)
+        ]
+        assert reader.counters()[0].mem_free_kib == 10
+        assert reader.app_events("launch")[0].body["app"] == "camera"
+        assert reader.app_events("died") == []
+        assert reader.device_events()[0].kind == "oom"
+        assert reader.logs()[0].text == "Kill 'x'"
+        assert reader.text(first) == b"MemFree: 1 kB\n"
+        assert [s.request for s in reader.steps()] == [{"type": "Wait"}]
+        assert [d for _, d in reader.decisions()] == [{"rules": []}]
+
+
+def test_unknown_kill_column_is_refused(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path) as writer:
+        kill_id = writer.kill(KillRow(t_ns=0, pid=1))
+        with pytest.raises(ValueError, match="freed_mib"):
+            writer.update_kill(kill_id, freed_mib=3)
+
+
+def test_a_run_directory_is_never_overwritten(tmp_path: Path) -> None:
+    RecordWriter(tmp_path).close()
+    with pytest.raises(InfraError, match="exists already"):
+        RecordWriter(tmp_path)
+
+
+def test_a_killed_writer_leaves_a_readable_record(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from lmk.record.writer import RecordWriter\n"
+        "from lmk.record.schema import LogRow\n"
+        "w = RecordWriter(Path(sys.argv[1]))\n"
+        "for n in range(100):\n"
+        "    w.log(LogRow(t_ns=n, level='I', tag='t', text=str(n)))\n"
+        "time.sleep(1.5)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    with RecordReader(tmp_path) as reader:
+        assert len(reader.logs()) == 100
+
+
+def test_reading_what_is_no_record_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run record"):
+        RecordReader(tmp_path)
+    (tmp_path / "run.sqlite").write_bytes(b"not a database at all, but long enough to look" * 10)
+    with pytest.raises(UserError, match="not a run record"):
+        RecordReader(tmp_path)
+
+
+def test_a_future_schema_is_refused(tmp_path: Path) -> None:
+    RecordWriter(tmp_path).close()
+    database = sqlite3.connect(tmp_path / "run.sqlite")
+    database.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
+    database.commit()
+    database.close()
+    with pytest.raises(UserError, match="record schema 99"):
+        RecordReader(tmp_path)
