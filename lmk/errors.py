@@ -54,7 +54,7 @@ class ConfigError(UserError):
         self.file, self.line, self.field = file, line, field
 
 
-class ConfigErrors(ConfigError):
+class ConfigErrors(ConfigError):  # noqa: N818 - several of them
     """All errors of one file; reads as the first one and says how many more there are."""
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
