@@ -1,0 +1,113 @@
+"""A run as a person reads it in a terminal: the kills, the summary, the expectations. JSON object in, rich out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_TIER_STYLE = {"foreground": "bold red", "visible": "red", "perceptible": "yellow", "perceptible-recent": "yellow"}
+
+
+def run_tables(run: dict[str, Any]) -> RenderableType:
+    """Everything ``lmk run`` shows after a run."""
+    parts: list[RenderableType] = [kill_table(run), summary_table(run)]
+    if run["summary"]["expectations"]:
+        parts.append(expectation_table(run))
+    return Group(*parts)
+
+
+def kill_table(run: dict[str, Any]) -> RenderableType:
+    """One row per kill, in order."""
+    kills = run["kills"]
+    if not kills:
+        return Text("No process was killed.")
+    table = Table(title=f"{len(kills)} kills", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for heading, justify in _KILL_COLUMNS:
+        table.add_column(heading, justify=justify, no_wrap=heading != "reason")  # type: ignore[arg-type]
+    for kill in kills:
+        style = _TIER_STYLE.get(kill["tier"] or "", "")
+        table.add_row(*_kill_cells(kill), style=style)
+    return table
+
+
+_KILL_COLUMNS = (
+    ("time s", "right"),
+    ("process", "left"),
+    ("pid", "right"),
+    ("tier", "left"),
+    ("adj", "right"),
+    ("reason", "left"),
+    ("rss MiB", "right"),
+    ("swap MiB", "right"),
+    ("event→signal ms", "right"),
+    ("→reaped ms", "right"),
+    ("→exit ms", "right"),
+    ("freed MiB", "right"),
+)
+
+
+def _kill_cells(kill: dict[str, Any]) -> list[str]:
+    killer = "" if kill["killer"] == "lmk" else "kernel OOM killer: "
+    return [
+        f"{kill['t_ms'] / 1000:.2f}",
+        str(kill["name"] or "?"),
+        str(kill["pid"]),
+        str(kill["tier"] or "?"),
+        _number(kill["oom_score_adj"]),
+        killer + str(kill["reason"] or ""),
+        _scaled(kill["rss_kib"], 1024, 0),
+        _scaled(kill["swap_kib"], 1024, 0),
+        _scaled(kill["event_to_signal_us"], 1000, 1),
+        _scaled(kill["signal_to_reaped_us"], 1000, 1),
+        _scaled(kill["signal_to_exit_us"], 1000, 1),
+        _scaled(kill["freed_kib"], 1024, 0),
+    ]
+
+
+def summary_table(run: dict[str, Any]) -> RenderableType:
+    """The figures two runs are compared by."""
+    summary = run["summary"]
+    table = Table(title="Summary", title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column("figure")
+    table.add_column("value")
+    tiers = ", ".join(f"{n} {name}" for name, n in summary["kills_by_tier"].items())
+    table.add_row("kills", f"{summary['kills']}" + (f" ({tiers})" if tiers else ""))
+    table.add_row("kernel OOM kills", str(summary["kernel_oom_kills"]))
+    table.add_row("launches", f"{summary['launches']}, {summary['cold_starts']} of them cold starts")
+    for kind in ("cold", "warm"):
+        table.add_row(f"{kind} launch ms", _spread(summary["launch_ms"][kind]))
+    table.add_row("PSI some / full", f"{_number(summary['psi_some_ms'])} ms / {_number(summary['psi_full_ms'])} ms")
+    table.add_row("least MemAvailable", f"{_scaled(summary['min_mem_available_kib'], 1024, 0)} MiB")
+    table.add_row("event to signal µs", _spread(summary["event_to_signal_us"]))
+    if run.get("disturbed"):
+        table.add_row("disturbed", f"other load on the host took {run['host_load']:.0%} of it: do not quote the times")
+    table.add_row("record", str(run["record"]))
+    return table
+
+
+def expectation_table(run: dict[str, Any]) -> RenderableType:
+    """Each expectation of the scenario: met or not, seen against allowed."""
+    table = Table(title="Expectations", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for heading in ("", "expectation", "observed", "limit"):
+        table.add_column(heading)
+    for row in run["summary"]["expectations"]:
+        mark = Text("met", style="green") if row["met"] else Text("NOT MET", style="bold red")
+        table.add_row(mark, row["name"], _number(row["observed"]), str(row["limit"]))
+    return table
+
+
+def _spread(values: dict[str, Any]) -> str:
+    if not values["n"]:
+        return "none"
+    return f"median {values['p50']:.0f}, p95 {values['p95']:.0f}, max {values['max']:.0f} (n {values['n']})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _scaled(value: int | None, divisor: int, digits: int) -> str:
+    return "-" if value is None else f"{value / divisor:.{digits}f}"
