@@ -1,0 +1,104 @@
+"""A patch series: which patches, in which order, known to apply to which package versions; and applying it.
+
+``series`` lists one patch file name per line. Header lines ``# package: NAME VERSION`` name the source packages the
+series is known to apply to without fuzz; on other versions a fuzz of up to 2 is accepted with a warning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from lmk import subproc
+from lmk.errors import InfraError, UserError
+from lmk.kernel.source import KernelSource
+
+_PACKAGE_LINE = re.compile(r"^#\s*package:\s*(?P<name>\S+)\s+(?P<version>\S+)\s*$")
+_FILE_LINE = re.compile(r"^(?:checking|patching) file '?(?P<file>[^'\s]+)'?")
+_FAILED = re.compile(r"^Hunk #(?P<hunk>\d+) FAILED")
+_FUZZ = re.compile(r"^Hunk #(?P<hunk>\d+) succeeded at .*with fuzz (?P<fuzz>\d+)")
+_PATCH_TIMEOUT_S = 120.0
+#: Rejected hunks are read from the output; no .orig or .rej files are left in the tree.
+_PATCH_OPTIONS = ("-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-r", "-")
+
+
+@attrs.frozen(kw_only=True)
+class Series:
+    """``versions``: package versions on which every patch applies with zero fuzz."""
+
+    base: str
+    patches: tuple[Path, ...]
+    versions: tuple[str, ...]
+
+
+def load_series(directory: Path, base: str) -> Series:
+    """Read ``directory/BASE/series``; UserError where the base has none, InfraError where it is broken."""
+    file = directory / base / "series"
+    if not file.is_file():
+        raise UserError(f"no patch series for kernel base {base} in {directory}", "choose another --base")
+    versions, patches = [], []
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        package = _PACKAGE_LINE.match(line)
+        name = line.split("#", 1)[0].strip()
+        if package is not None:
+            versions.append(package["version"])
+        elif name:
+            patch = file.parent / name
+            if not patch.is_file():
+                raise InfraError(f"{file}:{number}: no such patch: {name}")
+            patches.append(patch)
+    return Series(base=base, patches=tuple(patches), versions=tuple(versions))
+
+
+def apply_series(series: Series, source: KernelSource, tree: Path, warn: Callable[[str], None]) -> None:
+    """Apply every patch to ``tree``; an InfraError names patch, file, hunk and base when one does not apply."""
+    subproc.require_tool("patch", "patch")
+    listed = source.kind != "tree" and source.version in series.versions
+    for patch in series.patches:
+        _apply_one(patch, series.base, source.version, tree, fuzz=0 if listed else 2, warn=warn)
+
+
+def _apply_one(patch: Path, base: str, version: str, tree: Path, *, fuzz: int, warn: Callable[[str], None]) -> None:
+    done = subproc.run(
+        ["patch", *_PATCH_OPTIONS, f"--fuzz={fuzz}", "-i", patch],
+        cwd=tree,
+        timeout_s=_PATCH_TIMEOUT_S,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+    )
+    output = (done.stdout + done.stderr).decode(errors="replace")
+    where = f"kernel base {base} ({version})"
+    if done.returncode != 0:
+        failures = failed_hunks(output)
+        what = ", ".join(f"{file} hunk {hunk}" if hunk else file for file, hunk in failures) or "see below"
+        raise InfraError(
+            f"{patch.name} does not apply to {where}: {what}",
+            "use one of the package versions listed in the series file, with --deb FILE or --source DIR",
+            detail=output.strip(),
+        )
+    for line in output.splitlines():
+        match = _FUZZ.match(line)
+        if match is not None:
+            warn(f"{patch.name} applied to {where} with fuzz {match['fuzz']} (hunk {match['hunk']})")
+
+
+def failed_hunks(output: str) -> list[tuple[str, int]]:
+    """(file, hunk) of each failure in the output of patch(1); hunk 0: the whole file (missing, or patched before)."""
+    failures: list[tuple[str, int]] = []
+    file = "?"
+    for line in output.splitlines():
+        named = _FILE_LINE.match(line)
+        missing = re.match(r"^\|?(?:diff --git a/(\S+)|--- a/(\S+))", line)
+        if named is not None:
+            file = named["file"]
+        elif missing is not None:
+            file = missing[1] or missing[2]
+        failed = _FAILED.match(line)
+        if failed is not None:
+            failures.append((file, int(failed["hunk"])))
+        elif "No file to patch" in line or "previously applied" in line or "can't find file" in line:
+            failures.append((file, 0))
+    return list(dict.fromkeys(failures))
