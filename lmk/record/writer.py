@@ -14,21 +14,30 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from lmk.errors import InfraError
+from lmk.record.encode import to_plain
 from lmk.record.schema import DDL, SCHEMA_VERSION, CounterRow, EventRow, KillRow, LogRow, columns
 
 _FLUSH_S = 0.5
 _KILL_COLUMNS = columns(KillRow)
 _COUNTER_COLUMNS = columns(CounterRow)
 
-_Job = tuple[str, tuple[Any, ...]]
-_PAUSE: _Job = ("", ())
+_Statement = tuple[str, tuple[Any, ...]]
+#: Made on the caller's thread, turned into statements on the writer's.
+_Job = Callable[[], Iterable[_Statement]]
+
+
+def _pause() -> Iterable[_Statement]:
+    return ()
+
+
+_PAUSE: _Job = _pause
 
 
 class RecordWriter:
@@ -59,27 +68,19 @@ class RecordWriter:
         for key, value in values.items():
             self._put("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
 
-    def text(self, body: bytes) -> int:
-        """Store a text once; returns the id that steps refer to."""
-        sha = hashlib.sha256(body).hexdigest()
-        known = self._texts.get(sha)
-        if known is None:
-            known = self._texts[sha] = len(self._texts) + 1
-            self._put("INSERT INTO text VALUES (?, ?, ?)", (known, sha, zlib.compress(body, 1)))
-        return known
+    def step(self, t_ns: int, request: object, answer: object) -> None:
+        """One exchange between the policy and its target: two values of ``lmk.policy.api``.
 
-    def step(self, t_ns: int, request: Mapping[str, Any], answer: Mapping[str, Any] | None) -> None:
-        """One exchange between the policy and its target."""
-        row = (self._next_seq, t_ns, _dump(request), _dump(answer))
+        They are encoded on the writer's thread (``lmk.record.encode``); texts of /proc files are stored once.
+        """
+        seq = self._next_seq
         self._next_seq += 1
-        self._put("INSERT INTO step VALUES (?, ?, ?, ?)", row)
+        self._jobs.put(lambda: self._step_statements(seq, t_ns, request, answer))
 
-    def decision(self, t_ns: int, reason_code: int | None, victim: int | None, body: Mapping[str, Any]) -> None:
+    def decision(self, t_ns: int, reason_code: int | None, victim: int | None, body: object) -> None:
         """Why the policy did what it did at this moment: every rule with the values it compared."""
-        self._put(
-            "INSERT INTO decision (t_ns, reason_code, victim_pid, body) VALUES (?, ?, ?, ?)",
-            (t_ns, reason_code, victim, _dump(body)),
-        )
+        sql = "INSERT INTO decision (t_ns, reason_code, victim_pid, body) VALUES (?, ?, ?, ?)"
+        self._jobs.put(lambda: ((sql, (t_ns, reason_code, victim, _dump(to_plain(body, _inline)))),))
 
     def kill(self, row: KillRow) -> int:
         """Record a kill; the id is for ``update_kill`` when its outcome arrives."""
@@ -132,7 +133,23 @@ class RecordWriter:
             )
 
     def _put(self, sql: str, values: tuple[Any, ...]) -> None:
-        self._jobs.put((sql, values))
+        self._jobs.put(lambda: ((sql, values),))
+
+    def _step_statements(self, seq: int, t_ns: int, request: object, answer: object) -> list[_Statement]:
+        statements: list[_Statement] = []
+
+        def keep(text: str) -> int:
+            raw = text.encode(errors="surrogateescape")
+            sha = hashlib.sha256(raw).hexdigest()
+            known = self._texts.get(sha)
+            if known is None:
+                known = self._texts[sha] = len(self._texts) + 1
+                statements.append(("INSERT INTO text VALUES (?, ?, ?)", (known, sha, zlib.compress(raw, 1))))
+            return known
+
+        row = (seq, t_ns, _dump(to_plain(request, keep)), _dump(to_plain(answer, keep)))
+        statements.append(("INSERT INTO step VALUES (?, ?, ?, ?)", row))
+        return statements
 
     def _work(self) -> None:
         try:
@@ -158,7 +175,8 @@ class RecordWriter:
             database.execute("BEGIN")
             deadline_s = time.monotonic() + _FLUSH_S
             while job is not None:
-                database.execute(*job)
+                for statement in job():
+                    database.execute(*statement)
                 job = self._next_before(deadline_s)
                 if job is _PAUSE:
                     break
@@ -177,11 +195,9 @@ class RecordWriter:
             return _PAUSE
 
 
-def _dump(value: Mapping[str, Any] | None) -> str:
-    return json.dumps(value, separators=(",", ":"), default=_plain)
+def _inline(text: str) -> str:
+    return text
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, bytes):
-        return value.hex()
-    raise TypeError(f"{type(value).__name__} does not belong into a record")
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

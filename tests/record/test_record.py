@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from lmk.errors import InfraError, UserError
+from lmk.policy.api import PacketEvent, ReadFile, Wait, Wakeup
 from lmk.record.reader import RecordReader
 from lmk.record.schema import CounterRow, EventRow, KillRow, LogRow
 from lmk.record.writer import RecordWriter
+
+MEMINFO = "MemFree:  1 kB\n" * 40
 
 
 def test_everything_written_is_read_back(tmp_path: Path) -> None:
@@ -26,10 +29,10 @@ def test_everything_written_is_read_back(tmp_path: Path) -> None:
         writer.app_event(EventRow(t_ns=2, kind="launch", body={"app": "camera", "cold": True}))
         writer.device_event(EventRow(t_ns=3, kind="oom", body={"pid": 9}))
         writer.log(LogRow(t_ns=4, level="I", tag="lowmemorykiller", text="Kill 'x'"))
-        first, again = writer.text(b"MemFree: 1 kB\n"), writer.text(b"MemFree: 1 kB\n")
-        writer.step(6, {"type": "Wait"}, {"events": []})
+        writer.step(6, ReadFile("/proc/meminfo"), MEMINFO)
+        writer.step(6, ReadFile("/proc/meminfo"), MEMINFO)
+        writer.step(7, Wait(10), Wakeup((PacketEvent(3, b"\x00\x01", (1, 2)),)))
         writer.decision(7, 8, 42, {"rules": []})
-    assert first == again
     with RecordReader(tmp_path / "run") as reader:
         assert reader.meta["config"] == "phone-2gb"
         assert reader.zero_ns == 1_000
@@ -41,8 +44,13 @@ def test_everything_written_is_read_back(tmp_path: Path) -> None:
         assert reader.app_events("died") == []
         assert reader.device_events()[0].kind == "oom"
         assert reader.logs()[0].text == "Kill 'x'"
-        assert reader.text(first) == b"MemFree: 1 kB\n"
-        assert [s.request for s in reader.steps()] == [{"type": "Wait"}]
+        read, again, wait = reader.steps()
+        assert read.answer == again.answer
+        assert read.answer is not None
+        assert reader.text(read.answer["text"]) == MEMINFO.encode()
+        assert wait.request == {"type": "Wait", "timeout_ms": 10}
+        assert wait.answer is not None
+        assert wait.answer["events"][0]["data"] == {"hex": "0001"}
         assert [d for _, d in reader.decisions()] == [{"rules": []}]
 
 
