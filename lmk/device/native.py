@@ -1,6 +1,6 @@
 """Our C programs as static binaries for a device: prebuilt in the wheel, or built here by ziglang (musl).
 
-A build is keyed by everything that goes into it (sources, headers, flags, compiler version, target) and cached
+A build is keyed by everything that goes into it (sources, headers, flags, compiler version, target) and kept
 in ``cache_dir("native")``, so asking again is a few file reads. Standard library only: the wheel's build hook
 uses this module before any dependency is installed.
 """
