@@ -229,7 +229,12 @@ class Opened:
 
 @attrs.frozen
 class Wait:
-    """Wait for events, at most ``timeout_ms`` (None: for ever). Answer: ``Wakeup``."""
+    """Wait for events, at most ``timeout_ms`` (None: for ever). Answer: ``Wakeup``.
+
+    A Wakeup that holds only ``WatchdogEvent`` or ``ReapedEvent`` does not end the wait (in lmkd other
+    threads do that work): the policy deals with it and asks the same ``Wait`` again, and the target
+    goes on towards the first deadline. Such events never share a Wakeup with others.
+    """
 
     timeout_ms: int | None
 
