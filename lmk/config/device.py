@@ -202,7 +202,7 @@ def _memory(value: Value) -> int:
 
 
 def _sources(value: Value) -> tuple[Source, ...]:
-    items = [value] if value.kind == "string" else value.items()
+    items = [value] if value.kind in ("string", "mapping") else value.items()
     found: list[Source] = []
     for item in items:
         if item.kind == "mapping":
