@@ -52,6 +52,8 @@ class ConfigError(UserError):
         place = f"{file}:{line}" if line is not None else file
         super().__init__(f"{place}: {field}: {cause}" if field else f"{place}: {cause}", hint)
         self.file, self.line, self.field = file, line, field
+        #: The cause without its place.
+        self.message = cause
 
 
 class ConfigErrors(ConfigError):  # noqa: N818 - several of them
@@ -65,6 +67,7 @@ class ConfigErrors(ConfigError):  # noqa: N818 - several of them
             more = f"{others} more {'error' if others == 1 else 'errors'}: lmk config check {first.file}"
             self.remedy = f"{first.remedy} ({more})" if first.remedy else more
         self.file, self.line, self.field = first.file, first.line, first.field
+        self.message = first.message
 
 
 class HostError(UserError):

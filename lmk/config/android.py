@@ -1,7 +1,4 @@
-"""Which Android a device config means: the tag that selects lmkd's behaviour, and what Android calls it.
-
-A tag names one release of system/memory/lmkd; a bare number means that Android's last quarterly release.
-"""
+"""Which Android a device config means: the tag that selects lmkd's behaviour, and what Android calls it."""
 
 from __future__ import annotations
 
@@ -9,36 +6,21 @@ from typing import Final
 
 from lmk.config.load import Value, suggest
 from lmk.config.quantity import InvalidValue
+from lmk.policy.lmkd.versions import LAST_QUARTERLY, TAGS
 
-#: Tag -> (ro.build.version.release, ro.build.version.sdk), oldest first. N1-N3 are trees after 16.
-TAGS: Final[dict[str, tuple[str, int]]] = {
-    "11.0": ("11", 30),
-    "11Q1": ("11", 30),
-    "11Q3": ("11", 30),
+#: Tag -> (ro.build.version.release, ro.build.version.sdk); N1 to N3 are trees after 16.
+BUILD_VERSIONS: Final[dict[str, tuple[str, int]]] = {
+    **dict.fromkeys(("11.0", "11Q1", "11Q3"), ("11", 30)),
     "12": ("12", 31),
     "12L": ("12", 32),
-    "13.0": ("13", 33),
-    "13Q1": ("13", 33),
-    "13Q2": ("13", 33),
-    "14.0": ("14", 34),
-    "14Q2": ("14", 34),
-    "15.0": ("15", 35),
-    "15Q1": ("15", 35),
-    "15Q2": ("15", 35),
+    **dict.fromkeys(("13.0", "13Q1", "13Q2"), ("13", 33)),
+    **dict.fromkeys(("14.0", "14Q2"), ("14", 34)),
+    **dict.fromkeys(("15.0", "15Q1", "15Q2"), ("15", 35)),
     "16": ("16", 36),
-    "N1": ("17", 37),
-    "N2": ("17", 37),
-    "N3": ("17", 37),
+    **dict.fromkeys(("N1", "N2", "N3"), ("17", 37)),
 }
-#: What a bare number stands for.
-LAST_RELEASE: Final[dict[str, str]] = {
-    "11": "11Q3",
-    "12": "12",
-    "13": "13Q2",
-    "14": "14Q2",
-    "15": "15Q2",
-    "16": "16",
-}
+#: What a bare number, as text, stands for.
+LAST_RELEASE: Final = {str(number): tag for number, tag in LAST_QUARTERLY.items()}
 
 
 def android_tag(value: Value) -> str:
@@ -62,8 +44,3 @@ def android_tag(value: Value) -> str:
     if value.kind == "integer":
         raise InvalidValue(f"found {value.describe()}", f"known: {', '.join(LAST_RELEASE)}")
     raise InvalidValue(f"found {value.describe()}", suggest(text, TAGS) or f"known tags: {', '.join(TAGS)}")
-
-
-def tag_index(tag: str) -> int:
-    """Position of a tag in time; ``tag_index(a) <= tag_index(b)`` means that a is not after b."""
-    return list(TAGS).index(tag)

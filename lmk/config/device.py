@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 
 from lmk.config.android import android_tag
+from lmk.config.check import check_device
 from lmk.config.convert import (
     boolean,
     integer,
@@ -27,6 +28,8 @@ from lmk.units import GIB, MIB
 
 ARCHITECTURES: Final = ("x86_64", "arm64")
 KERNEL_BASES: Final = ("5.10", "6.1", "6.12")
+#: The multi-generational LRU came with Linux 6.1.
+WITHOUT_MGLRU: Final = ("5.10",)
 ZRAM_ALGORITHMS: Final = ("lzo", "lzo-rle", "lz4", "zstd")
 #: vm sysctl -> smallest and largest value the kernels of KERNEL_BASES take (kernel/sysctl.c, mm/*.c).
 VM_SYSCTLS: Final[dict[str, tuple[int, int]]] = {
@@ -153,7 +156,10 @@ def load_device_config(path: Path | str) -> DeviceConfig:
 
 
 def read_device_config(document: Document) -> DeviceConfig:
-    """The config in ``document``; usable only if ``document.problems`` has no errors afterwards."""
+    """The config in ``document``; usable only if ``document.problems`` has no errors afterwards.
+
+    Contradictions and warnings are looked for once every value by itself is in order.
+    """
     with document.root.section() as top:
         name = top.need("name", _name, "unnamed")
         memory_bytes = top.need("memory", _memory, GIB)
@@ -178,7 +184,9 @@ def read_device_config(document: Document) -> DeviceConfig:
             own_properties=own,
             properties=effective_properties(own, name=name, android=android, arch=arch),
         )
-    _check_base_load(top, config)
+    if not document.problems.errors:
+        _check_base_load(top, config)
+        check_device(document, config)
     return config
 
 
@@ -240,9 +248,10 @@ def _storage(top: Section) -> Storage | None:
 
 def _kernel(top: Section) -> KernelChoice:
     with top.subsection("kernel") as section:
+        base = section.take("base", one_of(*KERNEL_BASES), "6.12")
         return KernelChoice(
-            base=section.take("base", one_of(*KERNEL_BASES), "6.12"),
-            mglru=section.take("mglru", boolean, True),
+            base=base,
+            mglru=section.take("mglru", boolean, base not in WITHOUT_MGLRU),
             memcg=section.take("memcg", one_of("v1", "v2"), "v2"),
         )
 
@@ -293,7 +302,7 @@ def _properties(value: Value) -> dict[str, str]:
 def _check_base_load(top: Section, config: DeviceConfig) -> None:
     fixed_bytes = config.unreclaimable_bytes + sum(process.anon_bytes for process in config.system)
     system = top.get("system")
-    if system is not None and fixed_bytes >= config.memory_bytes and not top.problems.errors:
+    if system is not None and fixed_bytes >= config.memory_bytes:
         system.error(
             f"the base load of {format_bytes(fixed_bytes)} does not leave any of "
             f"{format_bytes(config.memory_bytes)} of memory",

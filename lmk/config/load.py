@@ -306,10 +306,11 @@ def _read_text(path: Path, problems: Problems) -> str:
     return text
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like ``name``, upper and lower case alike; None if nothing is near."""
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name most like ``name``, upper and lower case alike; None if none is nearer than ``cutoff``
+    (0: anything, 1: equal)."""
     by_folded = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=cutoff)
     return by_folded[near[0]] if near else None
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from lmk.config.android import TAGS
+from lmk.config.android import BUILD_VERSIONS
 from lmk.config.convert import scalar_text
 from lmk.config.load import Value
 from lmk.config.quantity import InvalidValue
@@ -38,7 +38,7 @@ def effective_properties(own: Mapping[str, str], *, name: str, android: str, arc
 
     ``sys.boot_completed`` is 1: a policy starts on a device that has finished booting.
     """
-    release, sdk = TAGS[android]
+    release, sdk = BUILD_VERSIONS[android]
     abi, abi_list = _ABIS[arch]
     low_ram = own.get("ro.config.low_ram", "false")
     derived = {

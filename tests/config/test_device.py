@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lmk.config.android import LAST_RELEASE, TAGS
+from lmk.config.android import BUILD_VERSIONS, LAST_RELEASE
 from lmk.config.device import DeviceConfig, load_device_config
+from lmk.policy.lmkd.versions import TAGS
 from lmk.units import MIB
 from tests.config.helpers import VALID, errors_of, write
 
@@ -160,3 +161,7 @@ def test_every_quoted_tag_is_itself(tmp_path: Path, tag: str) -> None:
 def test_each_mistake_is_one_line(tmp_path: Path, replaced: dict[str, str], more: str, line: str) -> None:
     path = write(tmp_path, config_text(more, **replaced))
     assert errors_of(load_device_config, path) == [f"c.yaml:{line}"]
+
+
+def test_every_tag_has_a_build_version() -> None:
+    assert tuple(BUILD_VERSIONS) == TAGS
