@@ -21,6 +21,7 @@ from typing import Any
 import attrs
 
 from lmk.errors import InfraError
+from lmk.record.counters import counter_row
 from lmk.record.encode import to_plain
 from lmk.record.schema import DDL, SCHEMA_VERSION, CounterRow, EventRow, KillRow, LogRow, columns
 
@@ -101,9 +102,11 @@ class RecordWriter:
 
     def counter(self, row: CounterRow) -> None:
         """Record one sample's numbers."""
-        marks = ", ".join("?" * len(_COUNTER_COLUMNS))
-        names = ", ".join(_COUNTER_COLUMNS)
-        self._put(f"INSERT OR REPLACE INTO counter ({names}) VALUES ({marks})", attrs.astuple(row))
+        self._put(*self._counter_statement(row))
+
+    def sample(self, t_ns: int, meminfo: str | None, vmstat: str | None, psi_memory: str | None) -> None:
+        """Record a sample's numbers; the texts are parsed on the writer's thread."""
+        self._jobs.put(lambda: (self._counter_statement(counter_row(t_ns, meminfo, vmstat, psi_memory)),))
 
     def app_event(self, row: EventRow) -> None:
         """Record what the app runner reported."""
@@ -134,6 +137,11 @@ class RecordWriter:
 
     def _put(self, sql: str, values: tuple[Any, ...]) -> None:
         self._jobs.put(lambda: ((sql, values),))
+
+    @staticmethod
+    def _counter_statement(row: CounterRow) -> _Statement:
+        marks = ", ".join("?" * len(_COUNTER_COLUMNS))
+        return f"INSERT OR REPLACE INTO counter ({', '.join(_COUNTER_COLUMNS)}) VALUES ({marks})", attrs.astuple(row)
 
     def _step_statements(self, seq: int, t_ns: int, request: object, answer: object) -> list[_Statement]:
         statements: list[_Statement] = []

@@ -1,0 +1,150 @@
+"""Answer the policy's reads from what came with the wake-up, and fetch the rest in as few round trips as possible.
+
+One instance serves one wake-up after another: ``begin`` drops everything and takes the snapshot that came with the
+event. Reads have no effect on the device (lmk.policy.api), so fetching more than was asked is always right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from lmk.device import helper_messages as m
+from lmk.device import helper_requests as r
+from lmk.device.helper_types import FileId, FileOp, FileText, PidEntry, PidField, PidText, Snapshot
+from lmk.policy.api import FileError
+
+SAMPLE_FILES = {
+    "/proc/meminfo": FileId.MEMINFO,
+    "/proc/vmstat": FileId.VMSTAT,
+    "/proc/zoneinfo": FileId.ZONEINFO,
+    "/proc/pressure/memory": FileId.PSI_MEMORY,
+    "/proc/pressure/io": FileId.PSI_IO,
+    "/proc/pressure/cpu": FileId.PSI_CPU,
+}
+#: What every sample carries. zoneinfo is half of a sample's cost and lmkd looks at it once a minute: on demand.
+SAMPLE_MASK = sum(1 << f for f in SAMPLE_FILES.values() if f is not FileId.ZONEINFO)
+PID_FILES = {
+    "status": PidField.STATUS,
+    "cmdline": PidField.CMDLINE,
+    "stat": PidField.STAT,
+    "statm": PidField.STATM,
+    "cgroup": PidField.CGROUP,
+}
+#: A kill reads these three of its victim one after another.
+_VICTIM_FIELDS = sum(1 << PID_FILES[name] for name in ("status", "cmdline", "stat", "statm"))
+_OPS = {FileOp.OPEN: "open", FileOp.IO: "read", FileOp.REFUSED: "open"}
+CANDIDATES = 4
+
+
+class Asker(Protocol):
+    """The part of the helper stream that is needed here."""
+
+    def request(self, message: r.Request, timeout_s: float = ...) -> m.Message:
+        """Send and wait for the answer; raises DeviceLostError, HelperError."""
+
+
+class _Nobody:
+    def request(self, message: r.Request, timeout_s: float = 0) -> m.Message:  # noqa: ARG002
+        raise AssertionError(f"a finished sample cannot ask for {message}")
+
+
+_NOBODY = _Nobody()
+
+
+class SampledFiles:
+    """Files of the device during one wake-up. ``sampled_ns``: device time of the sample, 0 if none was taken."""
+
+    def __init__(self, stream: Asker) -> None:
+        self._stream = stream
+        self._files: dict[int, FileText] = {}
+        self._pids: dict[int, PidEntry] = {}
+        self._sizes: dict[int, str | FileError] = {}
+        self.sampled_ns = 0
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> SampledFiles:
+        """Just this snapshot; asking for anything else raises."""
+        files = cls(_NOBODY)
+        files.begin(snapshot)
+        return files
+
+    def begin(self, snapshot: Snapshot | None) -> None:
+        """A new wake-up; ``snapshot`` came with its event."""
+        self._files.clear()
+        self._pids.clear()
+        self._sizes.clear()
+        self.sampled_ns = 0
+        if snapshot is not None:
+            self._take(snapshot)
+
+    def read(self, path: str) -> str | FileError:
+        """A whole file."""
+        file = SAMPLE_FILES.get(path)
+        if file is None:
+            answer = self._stream.request(r.GetFiles(paths=(path,)))
+            assert isinstance(answer, m.Files)
+            return _file_answer(answer.files[0])
+        if file not in self._files:
+            mask = SAMPLE_MASK if not self.sampled_ns else 0
+            sample = self._stream.request(
+                r.GetSample(files=mask | 1 << file, candidates=CANDIDATES, candidate_fields=_VICTIM_FIELDS)
+            )
+            assert isinstance(sample, m.Sample)
+            self._take(sample)
+        return _file_answer(self._files[file])
+
+    def text(self, file: FileId) -> str | None:
+        """A file of the present sample, without asking the device; None if it has none."""
+        entry = self._files.get(file)
+        return None if entry is None or entry.error else _decode(entry.data)
+
+    def read_process(self, pid: int, name: str) -> str | FileError:
+        """One file of a process, from its entry; the whole entry is fetched at once."""
+        field = PID_FILES[name]
+        entry = self._pids.get(pid)
+        found = entry.text(field) if entry is not None else None
+        if found is None:
+            answer = self._stream.request(r.GetProc(fields=_VICTIM_FIELDS | 1 << field, pids=(pid,)))
+            assert isinstance(answer, m.Proc)
+            self._pids[pid] = answer.entries[0]
+            found = answer.entries[0].text(field)
+        assert found is not None
+        return _pid_answer(found)
+
+    def read_sizes(self, pids: Sequence[int]) -> list[str | FileError]:
+        """statm of every pid, in one round trip."""
+        missing = tuple(pid for pid in pids if pid not in self._sizes)
+        if missing:
+            answer = self._stream.request(r.GetSizes(pids=missing))
+            assert isinstance(answer, m.Sizes)
+            for entry in answer.entries:
+                error = FileError(_OPS[FileOp(entry.op)], entry.error) if entry.error else None
+                self._sizes[entry.pid] = error or entry.statm
+        return [self._sizes[pid] for pid in pids]
+
+    def start_ticks(self, pid: int) -> int | None:
+        """Start time of a process whose entry is at hand."""
+        entry = self._pids.get(pid)
+        return entry.start_ticks if entry is not None and entry.start_ticks else None
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self.sampled_ns = self.sampled_ns or snapshot.begin_ns
+        self._files.update({entry.file: entry for entry in snapshot.files})
+        for candidate in snapshot.candidates:
+            self._pids.setdefault(candidate.pid, candidate)
+            statm = candidate.text(PidField.STATM)
+            if statm is not None:
+                self._sizes.setdefault(candidate.pid, _pid_answer(statm))
+
+
+def _decode(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
+
+
+def _file_answer(entry: FileText) -> str | FileError:
+    return FileError(_OPS[FileOp(entry.op)], entry.error) if entry.error else _decode(entry.data)
+
+
+def _pid_answer(entry: PidText) -> str | FileError:
+    return FileError(_OPS[FileOp(entry.op)], entry.error) if entry.error else _decode(entry.data)

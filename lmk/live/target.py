@@ -1,0 +1,288 @@
+"""A device under a policy, over the helper's stream: the policy's requests become messages, messages become events.
+
+Requests the policy does not depend on (logs, queued kills, replies to clients) are posted and not waited for, so a
+normal kill costs one message each way: the event brings the sample and the likely victims, the kill goes back.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from lmk.device import helper_messages as m
+from lmk.device import helper_requests as r
+from lmk.device.helper_types import (
+    CallState,
+    Capability,
+    FileOp,
+    KillFlag,
+    TriggerKind,
+    WatchItem,
+)
+from lmk.engine.target import RunOver
+from lmk.live.clock import DeviceClock
+from lmk.live.files import SAMPLE_MASK, SampledFiles
+from lmk.live.intake import Intake, Listener
+from lmk.live.log_wire import EVENTS_LOG, MAIN_LOG, event_payload, main_payload
+from lmk.policy import api
+from lmk.policy.decision import Decision
+from lmk.units import NS_PER_MS
+
+_OPS = {FileOp.NONE: "write", FileOp.OPEN: "open", FileOp.IO: "write", FileOp.REFUSED: "open"}
+_TGID = re.compile(r"^Tgid:\s*(\d+)", re.MULTILINE)
+#: How often the counters are sampled while nothing else does.
+SAMPLE_INTERVAL_MS = 250
+LOG_TAG = "lowmemorykiller"
+KILLINFO_TAG = 10195355
+
+
+class Stream(Protocol):
+    """What the target needs of lmk.device.helper.HelperStream."""
+
+    @property
+    def hello(self) -> m.Hello:
+        """What the helper said of itself."""
+
+    def request(self, message: r.Request, timeout_s: float = ...) -> m.Message:
+        """Send and wait for the answer."""
+
+    def post(self, message: r.Request, *, answer: bool = False) -> int:
+        """Send without waiting. ``answer``: its answers will come as events under the id returned."""
+
+    def next_event(self, timeout_s: float) -> tuple[int, m.Message] | None:
+        """The next message that answers no ``request``: (id, message), or None at the time-out."""
+
+
+class LiveTarget:
+    """See ``lmk.engine.target.Target``. ``properties`` asks the device for all its properties."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        clock: DeviceClock,
+        listener: Listener,
+        properties: Callable[[], Mapping[str, str]],
+        *,
+        memcg: api.Memcg,
+        dry_run: bool = False,
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._listener = listener
+        self._properties = properties
+        self._memcg = memcg
+        self._dry_run = dry_run
+        self._files = SampledFiles(stream)
+        self._intake = Intake(clock, self._files, listener)
+        self._written_adj: dict[int, int] = {}
+        self._sampled_at_ns = 0
+        self._handlers = self._request_handlers()
+
+    # ---- Target
+
+    def now_ns(self) -> int:
+        """See ``Target.now_ns``."""
+        return self._clock.now_ns()
+
+    def answer(self, request: api.Request) -> object:
+        """See ``Target.answer``."""
+        return self._handlers[type(request)](request)
+
+    def close(self) -> None:
+        """Nothing to undo here: the session hands the device back."""
+
+    def inject(self, event: api.Event) -> None:
+        """See ``Intake.inject``."""
+        self._intake.inject(event)
+
+    # ---- waiting
+
+    def _wait(self, request: api.Wait) -> api.Wakeup | RunOver:
+        deadline_ns = None if request.timeout_ms is None else self.now_ns() + request.timeout_ms * NS_PER_MS
+        self._files.begin(None)
+        self._intake.woke_ns = 0
+        self._drain(0)
+        while True:
+            wakeup = self._intake.pop()
+            if wakeup is not None:
+                return wakeup
+            now_ns = self.now_ns()
+            if deadline_ns is not None and now_ns >= deadline_ns:
+                return api.Wakeup()
+            self._sample_sometimes(now_ns)
+            until_ns = now_ns + SAMPLE_INTERVAL_MS * NS_PER_MS
+            if deadline_ns is not None:
+                until_ns = min(until_ns, deadline_ns)
+            if not self._drain((until_ns - now_ns) / 1e9):
+                why = self._listener.housekeeping()
+                if why is not None:
+                    return RunOver(why)
+
+    def _drain(self, timeout_s: float) -> bool:
+        """Take what has arrived, waiting at most so long for the first message; whether anything came."""
+        came = False
+        while (found := self._stream.next_event(0 if came else timeout_s)) is not None:
+            came = True
+            self._intake.take(*found)
+        return came
+
+    def _sample_sometimes(self, now_ns: int) -> None:
+        if now_ns - self._sampled_at_ns >= SAMPLE_INTERVAL_MS * NS_PER_MS:
+            self._sampled_at_ns = now_ns
+            self._stream.post(r.GetSample(files=SAMPLE_MASK), answer=True)
+
+    # ---- requests
+
+    def _request_handlers(self) -> dict[type[Any], Callable[[Any], object]]:
+        return {
+            api.Wait: self._wait,
+            api.DescribeMachine: lambda _: api.Machine(self._stream.hello.page_bytes, self._stream.hello.ticks_per_s),
+            api.DescribeMemcg: lambda _: self._memcg,
+            api.ReadFile: self._read_file,
+            api.ReadProcess: lambda q: self._files.read_process(q.pid, q.file),
+            api.ReadSizes: lambda q: self._files.read_sizes(q.pids),
+            api.ProcessExists: lambda q: not isinstance(self._files.read_process(q.pid, "stat"), api.FileError),
+            api.CheckWritable: lambda _: False,  # asked only of the in-kernel killer, gone since Linux 4.12
+            api.ReadGpuTotal: lambda _: None,
+            api.WriteFile: self._write_file,
+            api.SetOomScoreAdj: self._set_oom_score_adj,
+            api.GetProperties: self._get_properties,
+            api.SetProperty: lambda q: self._post(r.Run(argv=("setprop", q.name, q.text))),
+            api.ProbePidfd: lambda _: self._stream.hello.pidfd_open == CallState.PRESENT,
+            api.OpenPidfd: self._open_pidfd,
+            api.ClosePidfd: self._close_pidfd,
+            api.WatchExit: self._watch_exit,
+            api.UnwatchExit: lambda q: self._intake.watched.discard(q.handle),
+            api.StartReaper: lambda _: reap_method(self._stream.hello) != "none",
+            api.Kill: self._kill,
+            api.ArmPsi: lambda q: self._arm(r.Arm(slot=q.level, text=q.text)),
+            api.ArmVmpressure: self._arm_vmpressure,
+            api.Disarm: lambda q: self._post(r.Arm(slot=q.level, text="")),
+            api.TakeVmpressure: lambda _: self._intake.take_vmpressure(),
+            api.OpenMemoryEvents: self._open_memory_events,
+            api.OpenKernelKills: lambda _: errno.ENOENT,
+            api.Send: self._send,
+            api.CloseConnection: lambda q: self._post(r.CloseConnection(connection=q.connection)),
+            api.Log: self._log,
+            api.EventLog: self._event_log,
+            api.HandlerBegin: lambda _: None,
+            api.HandlerEnd: lambda _: None,
+            Decision: lambda _: None,
+        }
+
+    def _post(self, message: r.Request) -> None:
+        self._stream.post(message)
+
+    def _read_file(self, request: api.ReadFile) -> str | api.FileError:
+        had_sample = bool(self._files.sampled_ns)
+        answer = self._files.read(request.path)
+        if self._files.sampled_ns and not had_sample:
+            self._sampled_at_ns = self._files.sampled_ns
+            self._listener.sampled(self._files.sampled_ns, self._files)
+        return answer
+
+    def _write_file(self, request: api.WriteFile) -> api.FileError | None:
+        done = self._stream.request(r.WriteFile(path=request.path, data=request.text.encode()))
+        assert isinstance(done, m.Done)
+        return api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None
+
+    def _set_oom_score_adj(self, request: api.SetOomScoreAdj) -> api.AdjWritten:
+        known = self._intake.processes.pop(request.pid, None)
+        tgid = None
+        if known is not None and not known.status_error:
+            found = _TGID.search(known.status.decode(errors="surrogateescape"))
+            tgid = int(found[1]) if found else None
+            if tgid is not None and tgid != request.pid:
+                return api.AdjWritten(tgid)
+        start_ticks = known.start_ticks if known is not None else 0
+        write = r.WriteAdj(pid=request.pid, start_ticks=start_ticks, oom_score_adj=request.adj)
+        if known is not None:
+            self._intake.handles[request.pid] = known.handle, known.start_ticks, known.error
+        self._written_adj[request.pid] = request.adj
+        if tgid is not None:
+            # The helper has just read the process's files: it lives, so the write can hardly fail, and nobody
+            # waits for it. Should it die meanwhile, its pidfd says so.
+            self._post(write)
+            return api.AdjWritten(tgid)
+        done = self._stream.request(write)
+        assert isinstance(done, m.Done)
+        return api.AdjWritten(tgid, api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None)
+
+    def _get_properties(self, request: api.GetProperties) -> Mapping[str, str]:
+        known = self._properties()
+        return {name: known[name] for name in request.names if name in known}
+
+    def _open_pidfd(self, request: api.OpenPidfd) -> api.Opened:
+        handle, _, error = self._intake.handles.get(request.pid, (0, 0, 0))
+        if not handle and not error:
+            adj = self._written_adj.get(request.pid, 0)
+            item = WatchItem(pid=request.pid, uid=-1, oom_score_adj=adj)
+            answer = self._stream.request(r.Watch(items=(item,)))
+            assert isinstance(answer, m.Watched)
+            result = answer.results[0]
+            handle, error = result.handle, result.error
+            self._intake.handles[request.pid] = handle, result.start_ticks, error
+        return api.Opened(handle, 0) if handle else api.Opened(-1, error or errno.ESRCH)
+
+    def _close_pidfd(self, request: api.ClosePidfd) -> None:
+        # The helper drops its own pidfd when the process is dead or unregistered; ours is only its name.
+        self._intake.forget(request.handle)
+
+    def _watch_exit(self, request: api.WatchExit) -> int:
+        self._intake.watched.add(request.handle)
+        return 0
+
+    def _kill(self, request: api.Kill) -> api.Killed:
+        woke_ns = self._intake.woke_ns or self._files.sampled_ns
+        handle, start_ticks, _ = self._intake.handles.get(request.pid, (0, 0, 0))
+        handle = request.handle if request.handle is not None else handle
+        if self._dry_run:
+            self._intake.pretend_exit(handle)
+            return api.Killed(0, queued=request.queue)
+        adj = self._written_adj.get(request.pid)
+        kill = r.Kill(
+            handle=handle,
+            pid=request.pid,
+            start_ticks=start_ticks or self._files.start_ticks(request.pid) or 0,
+            flags=KillFlag.BOOST | (KillFlag.CHECK_ADJ if adj is not None else 0),
+            oom_score_adj=adj or 0,
+        )
+        request_id = self._stream.post(kill, answer=True)
+        self._intake.sent_kill(request_id, woke_ns)
+        # Whether it worked comes with Signalled: lmkd does not wait for its reaper threads either.
+        return api.Killed(0, queued=True)
+
+    def _arm(self, arm: r.Arm) -> api.FileError | None:
+        answer = self._stream.request(arm)
+        assert isinstance(answer, m.Armed)
+        return api.FileError("write", answer.error) if answer.error else None
+
+    def _arm_vmpressure(self, request: api.ArmVmpressure) -> api.FileError | None:
+        self._intake.vmpressure = True
+        path = request.pressure_level_path
+        return self._arm(r.Arm(slot=request.level, kind=TriggerKind.VMPRESSURE, path=path, text=request.level_name))
+
+    def _open_memory_events(self, _: api.OpenMemoryEvents) -> api.MemoryEventSupport:
+        if not self._stream.hello.capabilities & Capability.TRACE_MEMEVENTS:
+            return api.MemoryEventSupport()
+        self._intake.memory_events = True
+        return api.MemoryEventSupport(created=True, direct_reclaim=True, kswapd=True, fd=0)
+
+    def _send(self, request: api.Send) -> int:
+        self._post(r.ControlReply(connection=request.connection, data=request.data))
+        return 0
+
+    def _log(self, request: api.Log) -> None:
+        self._post(r.Log(log_id=MAIN_LOG, payload=main_payload(request.level, LOG_TAG, request.text)))
+
+    def _event_log(self, request: api.EventLog) -> None:
+        self._post(r.Log(log_id=EVENTS_LOG, payload=event_payload(KILLINFO_TAG, request.fields)))
+
+
+def reap_method(hello: m.Hello) -> str:
+    """The best way this device has to take a dying process's memory, as the record names it."""
+    if hello.process_reap == CallState.PRESENT:
+        return "process_reap"
+    return "process_mrelease" if hello.process_mrelease == CallState.PRESENT else "none"
