@@ -19,6 +19,7 @@ from typing import IO
 
 from lmk.errors import HostError, InfraError
 
+PIPE = subprocess.PIPE
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 

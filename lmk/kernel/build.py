@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import threading
 import time
 from collections import deque
@@ -206,7 +205,7 @@ def _make(tree: Path, recipe: _Recipe, jobs: int, report: Callable[[float], None
     toolchain = recipe.toolchain
     process = subproc.spawn_tied(
         ["make", f"-j{jobs}", *toolchain.make_arguments, "-C", tree, toolchain.make_image],
-        stdout=subprocess.PIPE,
+        stdout=subproc.PIPE,
         env={**os.environ, **_BUILD_ENV},
         nice=_NICE,
     )

@@ -18,7 +18,8 @@ _MARK_VICTIM = re.compile(
 )
 #: "Out of memory: Killed process 123 (name) total-vm:1kB, anon-rss:2kB, file-rss:3kB, …, oom_score_adj:4"
 _KMSG = re.compile(
-    r"Killed process (?P<pid>\d+) \((?P<comm>.*)\) total-vm:\d+kB, anon-rss:(?P<anon>\d+)kB.* oom_score_adj:(?P<adj>-?\d+)"
+    r"Killed process (?P<pid>\d+) \((?P<comm>.*)\) total-vm:\d+kB, anon-rss:(?P<anon>\d+)kB"
+    r".* oom_score_adj:(?P<adj>-?\d+)"
 )
 
 

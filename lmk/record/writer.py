@@ -172,7 +172,7 @@ class RecordWriter:
                 # One plain file is left, so that a record can be copied or mailed.
                 database.execute("PRAGMA journal_mode = DELETE")
                 database.close()
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is, close() tells the one who can act on it
             self._error = error
             while self._jobs.get() is not None:  # keep the producers going; close() reports
                 pass
