@@ -251,6 +251,18 @@ def _sizes(check: _Check) -> None:
         check.warn("properties.ro.config.low_ram", f"a low-RAM device with {format_bytes(config.memory_bytes)}")
 
 
+def _base_load(check: _Check) -> None:
+    config = check.config
+    fixed_bytes = config.unreclaimable_bytes + sum(process.anon_bytes for process in config.system)
+    if fixed_bytes >= config.memory_bytes:
+        memory = format_bytes(config.memory_bytes)
+        check.error(
+            "system",
+            f"the base load of {format_bytes(fixed_bytes)} does not leave any of {memory} of memory",
+            "lower anon or unreclaimable, or raise memory",
+        )
+
+
 def _kernel(check: _Check) -> None:
     config = check.config
     if config.kernel.base == "5.10" and config.kernel.mglru:
@@ -275,6 +287,7 @@ _RULES: Final[tuple[Callable[[_Check], None], ...]] = (
     _old_strategy_needs_memcg_v1,
     _thrashing_order,
     _sizes,
+    _base_load,
     _kernel,
     _build_version,
 )

@@ -152,13 +152,15 @@ def load_device_config(path: Path | str) -> DeviceConfig:
     document = open_document(path)
     config = read_device_config(document)
     document.problems.raise_if_any()
+    check_device(document, config)
+    document.problems.raise_if_any()
     return config
 
 
 def read_device_config(document: Document) -> DeviceConfig:
     """The config in ``document``; usable only if ``document.problems`` has no errors afterwards.
 
-    Contradictions and warnings are looked for once every value by itself is in order.
+    Every value is looked at by itself; check_device then looks at all of them together.
     """
     with document.root.section() as top:
         name = top.need("name", _name, "unnamed")
@@ -167,7 +169,7 @@ def read_device_config(document: Document) -> DeviceConfig:
         arch = top.take("arch", one_of(*ARCHITECTURES), "x86_64")
         own = top.take("properties", _properties, dict[str, str]())
         system, unreclaimable_bytes = _system(top)
-        config = DeviceConfig(
+        return DeviceConfig(
             name=name,
             description=top.take("description", string, ""),
             sources=top.take("source", _sources, ()),
@@ -184,10 +186,6 @@ def read_device_config(document: Document) -> DeviceConfig:
             own_properties=own,
             properties=effective_properties(own, name=name, android=android, arch=arch),
         )
-    if not document.problems.errors:
-        _check_base_load(top, config)
-        check_device(document, config)
-    return config
 
 
 def _name(value: Value) -> str:
@@ -297,14 +295,3 @@ def _properties(value: Value) -> dict[str, str]:
         except InvalidValue as invalid:
             entry.error(invalid.cause, invalid.hint)
     return found
-
-
-def _check_base_load(top: Section, config: DeviceConfig) -> None:
-    fixed_bytes = config.unreclaimable_bytes + sum(process.anon_bytes for process in config.system)
-    system = top.get("system")
-    if system is not None and fixed_bytes >= config.memory_bytes:
-        system.error(
-            f"the base load of {format_bytes(fixed_bytes)} does not leave any of "
-            f"{format_bytes(config.memory_bytes)} of memory",
-            "lower anon or unreclaimable, or raise memory",
-        )

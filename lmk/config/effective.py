@@ -23,8 +23,8 @@ from lmk.policy.lmkd.params import (
 from lmk.policy.lmkd.versions import Behaviour
 from lmk.policy.lmkd.versions import behaviour as behaviour_of
 
-#: Who decided a value, strongest first.
-PERSIST, PROPERTY, DEFAULT, DERIVED = "persist.device_config", "ro.lmk", "default", "derived"
+#: Who decided a value, beside the property itself ("ro.lmk", "ro.config", "sys").
+PERSIST, DEFAULT, DERIVED = "persist.device_config", "default", "derived"
 #: kind -> smallest and largest value libcutils accepts.
 INTEGER_RANGES: Final = {"int32": (INT32_MIN, INT32_MAX), "int64": (INT64_MIN, INT64_MAX)}
 
@@ -37,7 +37,7 @@ class EffectiveKnob:
     value: int | bool
     #: Without any override, on this kind of device and release; None where it is derived.
     default: int | bool | None
-    #: PERSIST, PROPERTY, DEFAULT or DERIVED.
+    #: PERSIST, the prefix of the property, DEFAULT or DERIVED.
     won: str
     #: The text that won; None for defaults.
     text: str | None
@@ -107,7 +107,7 @@ def _knob(row: Property, properties: Mapping[str, str], behaviour: Behaviour, pa
 
 
 def _winner(row: Property, properties: Mapping[str, str], behaviour: Behaviour) -> tuple[str, str | None]:
-    candidates = [(PROPERTY, row.full_name)]
+    candidates = [(row.prefix.removesuffix("."), row.full_name)]
     if row.persist and behaviour.persist_overrides:
         candidates.insert(0, (PERSIST, PERSIST_PREFIX + row.name))
     for who, name in candidates:
