@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lmk.policy.api import EventLog, HandlerBegin, HandlerEnd, Log, Request
 from lmk.policy.decision import Decision
 from lmk.record.schema import LogRow
@@ -17,8 +19,9 @@ _UNRECORDED = (HandlerBegin, HandlerEnd)
 class RecordingObserver:
     """An ``Observer`` that writes everything to a RecordWriter."""
 
-    def __init__(self, writer: RecordWriter) -> None:
+    def __init__(self, writer: RecordWriter, woke_ns: Callable[[], int | None] = lambda: None) -> None:
         self._writer = writer
+        self._woke_ns = woke_ns
 
     def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
         """See ``lmk.engine.loop.Observer``."""
@@ -29,6 +32,6 @@ class RecordingObserver:
             self._writer.log(LogRow(t_ns=t_ns, level="I", tag=EVENT_TAG, text=text))
         elif isinstance(request, Decision):
             victim = request.killed_pids[0] if request.killed_pids else None
-            self._writer.decision(t_ns, request.reason, victim, request)
+            self._writer.decision(t_ns, self._woke_ns(), request.reason, victim, request)
         elif not isinstance(request, _UNRECORDED):
             self._writer.step(t_ns, request, answer)

@@ -93,6 +93,10 @@ class LiveTarget:
     def close(self) -> None:
         """Nothing to undo here: the session hands the device back."""
 
+    def woke_ns(self) -> int | None:
+        """Device time at which the helper woke for what is being decided (a poll: took its sample)."""
+        return self._intake.woke_ns or self._files.sampled_ns or None
+
     def inject(self, event: api.Event) -> None:
         """See ``Intake.inject``."""
         self._intake.inject(event)
@@ -235,7 +239,6 @@ class LiveTarget:
         return 0
 
     def _kill(self, request: api.Kill) -> api.Killed:
-        woke_ns = self._intake.woke_ns or self._files.sampled_ns
         handle, start_ticks, _ = self._intake.handles.get(request.pid, (0, 0, 0))
         handle = request.handle if request.handle is not None else handle
         if self._dry_run:
@@ -250,7 +253,7 @@ class LiveTarget:
             oom_score_adj=adj or 0,
         )
         request_id = self._stream.post(kill, answer=True)
-        self._intake.sent_kill(request_id, woke_ns)
+        self._intake.sent_kill(request_id, self.woke_ns() or 0)
         # Whether it worked comes with Signalled: lmkd does not wait for its reaper threads either.
         return api.Killed(0, queued=True)
 

@@ -27,6 +27,15 @@ class StepRow:
     answer: dict[str, Any] | None
 
 
+@attrs.frozen(kw_only=True)
+class DecisionRow:
+    """One decision: ``body`` is an ``lmk.policy.decision.Decision`` as a dictionary."""
+
+    t_ns: int
+    woke_ns: int | None
+    body: dict[str, Any]
+
+
 class RecordReader:
     """Opens a run directory or its ``run.sqlite`` read-only. UserError if it is no record of ours."""
 
@@ -82,10 +91,10 @@ class RecordReader:
         """What the helper reported, by time."""
         return self._events("device_event", kind)
 
-    def decisions(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(t_ns, decision) in order."""
-        for t_ns, body in self._database.execute("SELECT t_ns, body FROM decision ORDER BY seq"):
-            yield t_ns, json.loads(body)
+    def decisions(self) -> Iterator[DecisionRow]:
+        """Every decision in order."""
+        for t_ns, woke_ns, body in self._database.execute("SELECT t_ns, woke_ns, body FROM decision ORDER BY seq"):
+            yield DecisionRow(t_ns=t_ns, woke_ns=woke_ns, body=json.loads(body))
 
     def steps(self) -> Iterator[StepRow]:
         """Every exchange between policy and target, in order."""

@@ -78,10 +78,15 @@ class RecordWriter:
         self._next_seq += 1
         self._jobs.put(lambda: self._step_statements(seq, t_ns, request, answer))
 
-    def decision(self, t_ns: int, reason_code: int | None, victim: int | None, body: object) -> None:
-        """Why the policy did what it did at this moment: every rule with the values it compared."""
-        sql = "INSERT INTO decision (t_ns, reason_code, victim_pid, body) VALUES (?, ?, ?, ?)"
-        self._jobs.put(lambda: ((sql, (t_ns, reason_code, victim, _dump(to_plain(body, _inline)))),))
+    def decision(
+        self, t_ns: int, woke_ns: int | None, reason_code: int | None, victim: int | None, body: object
+    ) -> None:
+        """Why the policy did what it did: every rule with the values it compared.
+
+        ``woke_ns``: when the device woke for it (a poll: took its sample); None where that means nothing.
+        """
+        sql = "INSERT INTO decision (t_ns, woke_ns, reason_code, victim_pid, body) VALUES (?, ?, ?, ?, ?)"
+        self._jobs.put(lambda: ((sql, (t_ns, woke_ns, reason_code, victim, _dump(to_plain(body, _inline)))),))
 
     def kill(self, row: KillRow) -> int:
         """Record a kill; the id is for ``update_kill`` when its outcome arrives."""

@@ -32,7 +32,7 @@ def test_everything_written_is_read_back(tmp_path: Path) -> None:
         writer.step(6, ReadFile("/proc/meminfo"), MEMINFO)
         writer.step(6, ReadFile("/proc/meminfo"), MEMINFO)
         writer.step(7, Wait(10), Wakeup((PacketEvent(3, b"\x00\x01", (1, 2)),)))
-        writer.decision(7, 8, 42, {"rules": []})
+        writer.decision(7, 6, 8, 42, {"rules": []})
     with RecordReader(tmp_path / "run") as reader:
         assert reader.meta["config"] == "phone-2gb"
         assert reader.zero_ns == 1_000
@@ -51,7 +51,7 @@ def test_everything_written_is_read_back(tmp_path: Path) -> None:
         assert wait.request == {"type": "Wait", "timeout_ms": 10}
         assert wait.answer is not None
         assert wait.answer["events"][0]["data"] == {"hex": "0001"}
-        assert [d for _, d in reader.decisions()] == [{"rules": []}]
+        assert [(d.woke_ns, d.body) for d in reader.decisions()] == [(6, {"rules": []})]
 
 
 def test_unknown_kill_column_is_refused(tmp_path: Path) -> None:
