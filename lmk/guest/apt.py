@@ -150,9 +150,7 @@ def machine_sources() -> tuple[AptSource, ...]:
 
     A machine whose lists were deleted (a container image) is asked through a private state that fetches them.
     """
-    output = _run_apt(
-        "apt-get", ["indextargets", "--format", _TARGET_FORMAT, "Created-By: Packages"], timeout_s=60.0
-    )
+    output = _run_apt("apt-get", ["indextargets", "--format", _TARGET_FORMAT, "Created-By: Packages"], timeout_s=60.0)
     sources = parse_targets(output)
     if not sources:
         with tempfile.TemporaryDirectory(prefix="lmk-apt-") as scratch:
@@ -271,9 +269,7 @@ def _parse_print_uris(output: str) -> list[Package]:
     packages = []
     for uri, file_name, size, digest in re.findall(r"^'([^']+)' (\S+) (\d+) ?(\S*)$", output, re.MULTILINE):
         name = unquote(file_name).partition("_")[0]
-        packages.append(
-            Package(name=name, file_name=file_name, size_bytes=int(size), digest=digest or Path(uri).name)
-        )
+        packages.append(Package(name=name, file_name=file_name, size_bytes=int(size), digest=digest or Path(uri).name))
     return packages
 
 
@@ -288,10 +284,7 @@ def _run_apt(
         unknown = next((line for line in errors if "Unable to locate package" in line), None)
         if unknown is not None:
             raise HostError(f"apt: {unknown[3:]}", "see whether the mirror carries that Debian suite")
-        if any(
-            word in " ".join(errors)
-            for word in ("Failed to fetch", "NO_PUBKEY", "not signed", "Release file")
-        ):
+        if any(word in " ".join(errors) for word in ("Failed to fetch", "NO_PUBKEY", "not signed", "Release file")):
             raise HostError(
                 f"apt could not read the mirror: {errors[0][3:]}",
                 "check the network and the debian-archive-keyring package",

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * /bin/sh as adbd starts it: leaves the cgroup that keeps adbd out of reclaim, so that nothing started from a shell
+ * hides in there, and becomes busybox's shell.
+ */
+#include "guest.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+int shell_main(int argc, char **argv)
+{
+	char groups[2048];
+
+	(void)argc;
+	if (read_text("/proc/self/cgroup", groups, sizeof(groups)) > 0 && strstr(groups, PROTECTED_CGROUP)) {
+		write_text("/sys/fs/cgroup/cgroup.procs", "0");
+		if (access("/dev/memcg/cgroup.procs", W_OK) == 0)
+			write_text("/dev/memcg/cgroup.procs", "0");
+	}
+	argv[0] = "sh";
+	execv("/usr/bin/busybox", argv);
+	perror("sh: /usr/bin/busybox");
+	return 126;
+}
