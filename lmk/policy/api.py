@@ -84,9 +84,11 @@ class HangUpEvent:
 @attrs.frozen
 class ExitEvent:
     """The pidfd that is being watched is readable: the process has exited. Level-triggered: delivered
-    by every wait until ``UnwatchExit``."""
+    by every wait until ``UnwatchExit``. ``hang_up``: EPOLLHUP, which newer kernels raise once the parent
+    has reaped the process."""
 
     handle: int
+    hang_up: bool = False
 
 
 @attrs.frozen
@@ -181,10 +183,9 @@ class Machine:
 
 @attrs.frozen
 class Memcg:
-    """Where the memory controller is: ``version`` 0 (not mounted), 1 or 2; ``root`` its mount point."""
+    """Where the memory controller is: ``version`` 0 (not mounted), 1 or 2."""
 
     version: int
-    root: str = ""
 
 
 @attrs.frozen
@@ -250,6 +251,16 @@ class DescribeMemcg:
 
 
 @attrs.frozen
+class CgroupAttributePath:
+    """libprocessgroup's path of an attribute (``MemSoftLimit``, ``MemStats``, ``MemUsage`` …) of the group a
+    task is in, or (``pid`` None) of the controller's root. A device's cgroups.json and task_profiles.json
+    decide; ``lmk.policy.lmkd.memcg`` knows AOSP's. Answer: ``str``, or None when it cannot be resolved."""
+
+    attribute: str
+    pid: int | None
+
+
+@attrs.frozen
 class ReadFile:
     """Whole text of a file. Answer: ``str`` or ``FileError``; for the four memory files also the parsed
     ``Meminfo``, ``Vmstat``, ``Zoneinfo`` or ``Pressure``, with identical results.
@@ -264,7 +275,7 @@ class ReadFile:
 
 @attrs.frozen
 class ReadProcess:
-    """Text of ``/proc/<pid>/<file>`` (status, cmdline, stat, cgroup). Answer: ``str`` or ``FileError``."""
+    """Text of ``/proc/<pid>/<file>`` (status, cmdline, stat). Answer: ``str`` or ``FileError``."""
 
     pid: int
     file: str
@@ -290,6 +301,11 @@ class CheckWritable:
     """``access(path, W_OK)``. Answer: ``bool``."""
 
     path: str
+
+
+@attrs.frozen
+class TakeMemoryEvents:
+    """A poll of the memory event listener: what its ring holds, without waiting. Answer: ``MemoryEvents``."""
 
 
 @attrs.frozen
@@ -384,6 +400,8 @@ class Kill:
     pid: int
     handle: int | None
     queue: bool
+    #: Android 13.0: sent at once, it also releases the memory, and a failure of that is the answer's errno.
+    release: bool = False
 
 
 @attrs.frozen
@@ -500,6 +518,7 @@ if TYPE_CHECKING:
         Wait
         | DescribeMachine
         | DescribeMemcg
+        | CgroupAttributePath
         | ReadFile
         | ReadProcess
         | ReadSizes
@@ -521,6 +540,7 @@ if TYPE_CHECKING:
         | ArmVmpressure
         | Disarm
         | TakeVmpressure
+        | TakeMemoryEvents
         | OpenMemoryEvents
         | OpenKernelKills
         | Send

@@ -320,13 +320,7 @@ class KillStatistics:
 
 
 Notification = (
-    KillCountReply
-    | UpdatePropsReply
-    | BootCompletedReply
-    | ProcKill
-    | StateChanged
-    | KillStatistics
-    | Malformed
+    KillCountReply | UpdatePropsReply | BootCompletedReply | ProcKill | StateChanged | KillStatistics | Malformed
 )
 
 
@@ -387,8 +381,6 @@ def _decode_statistics(data: bytes) -> KillStatistics | Malformed:
     _, *numbers, length = _KILL_STATISTICS.unpack_from(data)
     name = data[_KILL_STATISTICS.size :]
     if not 0 <= length <= TASK_NAME_BYTES_MAX or len(name) != length + 1 or name[length] != 0:
-        return Malformed(
-            f"notification {int(CommandId.STAT_KILL_OCCURRED)}: name of {length} in {len(name)} bytes"
-        )
+        return Malformed(f"notification {int(CommandId.STAT_KILL_OCCURRED)}: name of {length} in {len(name)} bytes")
     fields = [field.name for field in attrs.fields(KillStatistics)]
     return KillStatistics(**dict(zip(fields, [*numbers, name[:length]], strict=True)))

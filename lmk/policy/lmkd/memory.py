@@ -1,0 +1,210 @@
+"""Reading the kernel's memory files the way lmkd does, from text or from parsed values.
+
+Results are in pages: a kB number is divided by the page size in KiB, as in C.
+"""
+
+from __future__ import annotations
+
+import os
+
+import attrs
+
+from lmk.policy.api import FileError, ReadFile, ReadGpuTotal
+from lmk.policy.lmkd.daemon import Daemon, Steps, error
+from lmk.policy.lmkd.kernel_text import INT64_MAX, INT64_MIN, parse_pairs, parse_psi
+from lmk.policy.lmkd.params import LmkdParams
+from lmk.policy.lmkd.watermark import Watermarks, parse_watermarks
+from lmk.procfs.meminfo import Meminfo
+from lmk.procfs.psi import Pressure
+from lmk.procfs.vmstat import Vmstat
+from lmk.procfs.zoneinfo import Zoneinfo
+from lmk.units import c_div, c_int32, c_int64
+
+MEMINFO_PATH = "/proc/meminfo"
+VMSTAT_PATH = "/proc/vmstat"
+ZONEINFO_PATH = "/proc/zoneinfo"
+PSI_MEMORY_PATH = "/proc/pressure/memory"
+PSI_IO_PATH = "/proc/pressure/io"
+PSI_CPU_PATH = "/proc/pressure/cpu"
+
+#: In the order of the killinfo event.
+MEMINFO_FIELDS = (
+    *("MemFree", "Cached", "SwapCached", "Buffers", "Shmem", "Unevictable", "SwapTotal", "SwapFree"),
+    *("Active(anon)", "Inactive(anon)", "Active(file)", "Inactive(file)", "SReclaimable", "SUnreclaim"),
+    *("KernelStack", "PageTables", "ION_heap", "ION_heap_pool", "CmaFree"),
+)
+_MEMINFO_NAMES = (*MEMINFO_FIELDS, "Dirty")
+_MEMINFO_INDEX = {name + ":": index for index, name in enumerate(_MEMINFO_NAMES)}
+VMSTAT_FIELDS = (
+    *("nr_inactive_file", "nr_active_file", "workingset_refault", "workingset_refault_file"),
+    *("pgscan_kswapd", "pgscan_direct", "pgrefill", "nr_free_pages", "pgscan_direct_throttle"),
+)
+_VMSTAT_INDEX = {name: index for index, name in enumerate(VMSTAT_FIELDS)}
+
+
+def wrap(number: int) -> int:
+    """A 64-bit result; sums and products of numbers too large for C wrap around."""
+    return number if INT64_MIN <= number <= INT64_MAX else c_int64(number)
+
+
+def saturate(number: int) -> int:
+    """A number as strtoll reads it."""
+    return min(max(number, INT64_MIN), INT64_MAX)
+
+
+@attrs.define
+class MemoryInfo:
+    """/proc/meminfo in pages, ``logged`` in the order of the killinfo event; ``gpu_kib`` beside it."""
+
+    logged: list[int]
+    dirty: int
+    gpu_kib: int
+    free: int
+    shmem: int
+    unevictable: int
+    swap_cached: int
+    swap_total: int
+    swap_free: int
+    anon: int
+    active_file: int
+    inactive_file: int
+    cma_free: int
+    file_pages: int  #: Cached + SwapCached + Buffers
+    easy: int = 0  #: easily available, see section 4.3
+
+    def free_swap(self, params: LmkdParams, mode: str) -> int:
+        """get_free_swap: pages of swap that count as free in a release; ``mode`` is the behaviour's."""
+        if mode == "raw":
+            return self.swap_free
+        if mode == "easy":
+            return min(self.swap_free, self.easy)
+        ratio = params.swap_compression_ratio
+        if not ratio:
+            return self.swap_free
+        available = wrap(self.easy * ratio)
+        if mode == "ratio_div" and params.swap_compression_ratio_div:
+            available = c_div(available, params.swap_compression_ratio_div)
+        elif mode == "fork":
+            available = wrap(self.easy * 3)
+        return min(self.swap_free, available)
+
+
+@attrs.define
+class VmCounters:
+    """The counters of /proc/vmstat lmkd uses; 0 where the kernel has none."""
+
+    inactive_file: int
+    active_file: int
+    refault: int
+    refault_file: int
+    scan_kswapd: int
+    scan_direct: int
+    pgrefill: int
+
+    @property
+    def file_pages(self) -> int:
+        """The file LRU."""
+        return wrap(self.inactive_file + self.active_file)
+
+
+def reread(path: str) -> Steps:
+    """reread_file: the text (or value) of a file whose descriptor is kept, or None after an error line."""
+    answer = yield ReadFile(path)
+    if isinstance(answer, FileError):
+        yield error(f"{path} {answer.op}: {os.strerror(answer.errno)}")
+        return None
+    return answer
+
+
+def read_vmstat() -> Steps:
+    """vmstat_parse: ``VmCounters`` or None."""
+    answer = yield from reread(VMSTAT_PATH)
+    if answer is None:
+        return None
+    if isinstance(answer, Vmstat):
+        counters = answer.counters
+        numbers: list[int] | None = [counters.get(name, 0) for name in VMSTAT_FIELDS]
+    else:
+        numbers = parse_pairs(answer, _VMSTAT_INDEX, len(VMSTAT_FIELDS))
+    if numbers is None:
+        yield error(f"{VMSTAT_PATH} parse error")
+        return None
+    return VmCounters(*numbers[:7])
+
+
+def read_meminfo(d: Daemon) -> Steps:
+    """meminfo_parse: ``MemoryInfo`` or None."""
+    answer = yield from reread(MEMINFO_PATH)
+    if answer is None:
+        return None
+    if isinstance(answer, Meminfo):
+        kib = answer.kib
+        numbers: list[int] | None = [kib.get(name, 0) for name in _MEMINFO_NAMES]
+    else:
+        numbers = parse_pairs(answer, _MEMINFO_INDEX, len(_MEMINFO_NAMES))
+    if numbers is None:
+        yield error(f"{MEMINFO_PATH} parse error")
+        return None
+    page_kib = d.page_kib
+    pages = [number // page_kib if number >= 0 else c_div(number, page_kib) for number in numbers]
+    gpu_kib = yield from _read_gpu_kib(d)
+    dirty = pages.pop()
+    memory = MemoryInfo(
+        logged=pages,
+        dirty=dirty,
+        gpu_kib=gpu_kib,
+        free=pages[0],
+        shmem=pages[4],
+        unevictable=pages[5],
+        swap_cached=pages[2],
+        swap_total=pages[6],
+        swap_free=pages[7],
+        anon=wrap(pages[8] + pages[9]),
+        active_file=pages[10],
+        inactive_file=pages[11],
+        cma_free=pages[18],
+        file_pages=wrap(pages[1] + pages[2] + pages[3]),
+    )
+    memory.easy = _easily_available(memory, d)
+    return memory
+
+
+def _easily_available(memory: MemoryInfo, d: Daemon) -> int:
+    easy = wrap(memory.free + memory.inactive_file)
+    ratio, divisor = d.params.swap_compression_ratio, d.params.swap_compression_ratio_div
+    if d.params.relaxed_available_memory and ratio:
+        compressible = c_div(wrap((ratio - divisor) * memory.anon), ratio)
+        easy = wrap(easy + memory.active_file - memory.dirty + compressible)
+    return easy
+
+
+def _read_gpu_kib(d: Daemon) -> Steps:
+    """read_gpu_total_kb: the map is looked for once."""
+    if d.gpu_map_missing:
+        return 0
+    total_bytes = yield ReadGpuTotal()
+    if total_bytes is None:
+        d.gpu_map_missing = True
+        return 0
+    return c_int32(total_bytes // 1024)
+
+
+def read_watermarks(d: Daemon) -> Steps:
+    """zoneinfo_parse and calc_zone_watermarks: ``Watermarks`` or None."""
+    answer = yield from reread(ZONEINFO_PATH)
+    if answer is None:
+        return None
+    watermarks: Watermarks | None = None
+    if isinstance(answer, str | Zoneinfo):
+        watermarks = parse_watermarks(answer, d.behaviour)
+    if watermarks is None:
+        yield error(f"{ZONEINFO_PATH} parse error")
+    return watermarks
+
+
+def read_psi(path: str, full: bool, into: list[float]) -> Steps:
+    """psi_parse: avg10 of ``some`` and ``full`` into a list of two; bool, whether the file parsed."""
+    answer = yield from reread(path)
+    if not isinstance(answer, str | Pressure):
+        return False
+    return parse_psi(answer, full, into)
