@@ -53,10 +53,13 @@ def _run_check(args: argparse.Namespace) -> int:
         for _, text in sorted(findings, key=lambda finding: finding[0]):
             print(text)
     warnings = sum(len(report.warnings) for report in reports)
-    files = f"{len(reports)} {'file' if len(reports) == 1 else 'files'}"
-    print(f"{files} checked: {errors or 'no'} error{'s' * (errors != 1)}, {warnings or 'no'} "
-          f"warning{'s' * (warnings != 1)}")  # fmt: skip
+    counts = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
+    print(f"{_count(len(reports), 'file')} checked: {counts}")
     return 2 if errors else 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def _check(name: str) -> FileReport:
@@ -76,7 +79,8 @@ def _run_show(args: argparse.Namespace) -> int:
         _print_device(config, path)
     errors, warnings = len(document.problems.errors), len(document.problems.warnings)
     if errors or warnings:
-        print(f"lmk: {errors} errors and {warnings} warnings: lmk config check {path}", file=sys.stderr)
+        counts = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
+        print(f"lmk: {counts}: lmk config check {path}", file=sys.stderr)
     return 0
 
 

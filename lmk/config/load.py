@@ -97,11 +97,13 @@ class Value:
     node: yaml.Node
     field: str
     problems: Problems
+    #: Where its key stands; None for a list's items and the whole file.
+    key_line: int | None = None
 
     @property
     def line(self) -> int:
-        """Counted from 1."""
-        return int(self.node.start_mark.line) + 1
+        """Line of its key, else of its text, counted from 1."""
+        return self.key_line or int(self.node.start_mark.line) + 1
 
     @property
     def column(self) -> int:
@@ -172,7 +174,7 @@ class Value:
                     line, path, f"given twice, first on line {first_line[key]}", "remove one of the two"
                 )
                 continue
-            found[key], first_line[key] = Value(node, path, self.problems), line
+            found[key], first_line[key] = Value(node, path, self.problems, line), line
         return found
 
     def items(self) -> list[Value]:

@@ -142,7 +142,7 @@ def test_every_quoted_tag_is_itself(tmp_path: Path, tag: str) -> None:
          "expected a number from 0 to 1"),
         ({}, "system:\n  init: {adj: -1000, anon: 1MiB, color: red}\n", "8: system.init.color: unknown key; "
          "known: adj, anon, file, hot, compressibility"),
-        ({}, "system:\n  unreclaimable: 2GiB\n", "8: system: the base load of 2GiB does not leave any of 2GiB "
+        ({}, "system:\n  unreclaimable: 2GiB\n", "7: system: the base load of 2GiB does not leave any of 2GiB "
          "of memory; lower anon or unreclaimable, or raise memory"),
         ({}, "vm: {swapiness: 60}\n", "7: vm.swapiness: unknown key; did you mean swappiness?"),
         ({}, "vm: {swappiness: 201}\n", "7: vm.swappiness: found 201, expected a number from 0 to 200"),
