@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmk.config.load import suggest
+from lmk.config.load import known_list, suggest
 from lmk.errors import ConfigError
 from lmk.resources import data_dir, scenarios_dir
 
@@ -45,7 +45,7 @@ def _find(text: str, kind: str, shipped: dict[str, Path]) -> Path:
         return shipped[text]
     if path.is_file():
         return path
-    hint = suggest(path.stem, shipped) or f"shipped: {', '.join(shipped)}"
+    hint = suggest(path.stem, shipped) or known_list(shipped)
     if path.is_dir():
         raise ConfigError(text, None, "", f"is a directory, expected a {kind} file", hint)
     if "/" in text or path.suffix in SUFFIXES:

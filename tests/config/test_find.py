@@ -27,7 +27,7 @@ def test_shipped_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("phone2gb", "phone2gb: no shipped device config of that name and no such file; did you mean phone-2gb?"),
         ("nowhere/phone-2g.yaml", "nowhere/phone-2g.yaml: no such file; did you mean phone-2gb?"),
-        ("/", "/: is a directory, expected a device config file; shipped: "),
+        ("/", "/: is a directory, expected a device config file; known: "),
     ],
 )
 def test_errors(text: str, message: str) -> None:
