@@ -57,7 +57,7 @@ class AdjState:
     top: int | None = None
     previous: int | None = None
 
-    def find(self, id: int | None) -> AdjProcess | None:  # noqa: A002 - the field's name
+    def find(self, id: int | None) -> AdjProcess | None:
         """The process with this id."""
         return next((process for process in self.lru if process.id == id), None)
 
@@ -65,7 +65,7 @@ class AdjState:
         """A process exists now, newest of all. Nothing happens if its id is known."""
         return self if self.find(process.id) else attrs.evolve(self, lru=(process, *self.lru))
 
-    def launch(self, id: int) -> AdjState:  # noqa: A002
+    def launch(self, id: int) -> AdjState:
         """The user opens an app, or home: it is on top, and the app that was is the previous one."""
         process = self.find(id)
         if process is None or process.role not in ("app", "home") or self.top == id:
@@ -74,14 +74,14 @@ class AdjState:
         previous = old.id if old is not None and old.role == "app" else self.previous
         return attrs.evolve(self, lru=self._fronted(process), top=id, previous=previous)
 
-    def leave(self, id: int) -> AdjState:  # noqa: A002
+    def leave(self, id: int) -> AdjState:
         """The user goes home from an app; nothing happens if it is not on top."""
         process = self.find(id)
         if process is None or process.role != "app" or self.top != id:
             return self
         return attrs.evolve(self, previous=id)._showing_home()
 
-    def gone(self, id: int) -> AdjState:  # noqa: A002
+    def gone(self, id: int) -> AdjState:
         """The process is gone; if it was on top the user sees home."""
         if self.find(id) is None:
             return self
