@@ -26,7 +26,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def require_tool(name: str, package: str) -> str:
     """Absolute path of a host tool; HostError naming the Debian package otherwise."""
-    found = shutil.which(name)
+    # An ordinary user's PATH lacks the sbin directories, where mke2fs lives.
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if found is None:
         raise HostError(f"{name} is not installed", f"install it with: apt-get install {package}")
     return found
@@ -119,6 +120,16 @@ def spawn_detached(
         preexec_fn=(lambda: os.nice(nice) and None) if nice else None,
         start_new_session=True,
     )
+
+
+def run_interactive(argv: Sequence[str | os.PathLike[str]]) -> int:
+    """Hand our terminal to a command until it ends; its exit code. Ctrl-C is the command's business."""
+    process = subprocess.Popen([os.fspath(a) for a in argv], preexec_fn=_die_with_parent(0))
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def stop(process: subprocess.Popen[bytes], *, grace_s: float = 2.0) -> None:
