@@ -149,7 +149,6 @@ class Daemon:
     machine: Machine = attrs.field(factory=Machine)
     page_kib: int = 4
     params: LmkdParams = attrs.field(factory=LmkdParams)
-    direct_reclaim_threshold_ms: int = 0  #: the property, or 0 once the kernel support is known to lack
     table: ProcessTable = attrs.field(factory=ProcessTable)
     polling: Polling = attrs.field(factory=Polling)
     psi: PsiState = attrs.field(factory=PsiState)
@@ -165,7 +164,7 @@ class Daemon:
     # clients
     connections: list[Connection] = attrs.field(factory=lambda: [Connection() for _ in range(DATA_CONNECTIONS_MAX)])
     slot_of: dict[int, int] = attrs.field(factory=dict)  #: last slot of a connection, kept after closing
-    targets: list[tuple[int, int]] = attrs.field(factory=list)  #: (minfree pages, adj), always six
+    targets: list[tuple[int, int]] = attrs.field(factory=lambda: [(0, 0)] * 6)  #: (minfree pages, adj)
     target_count: int = 0
     last_target_ns: int = 0
 
@@ -176,7 +175,6 @@ class Daemon:
     pressure: list[Handler] = attrs.field(factory=list)
     psi_thresholds_ms: list[int] = attrs.field(factory=lambda: [70, 100, 70])
     memcg_version: int | None = None  #: asked once
-    memcg_root: str = ""
     memcg_usage_path: str = ""
     memcg_swap_usage_path: str = ""
     in_kernel: bool = False

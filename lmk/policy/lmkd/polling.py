@@ -1,0 +1,198 @@
+"""The main loop and its polling state machine (reference: section 3.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from lmk.policy.api import (
+    ConnectEvent,
+    Event,
+    ExitEvent,
+    HandlerBegin,
+    HandlerEnd,
+    HangUpEvent,
+    KernelKillEvent,
+    MemoryEvents,
+    PacketEvent,
+    PressureEvent,
+    ReapedEvent,
+    ReaperFailureEvent,
+    Wait,
+    WatchdogEvent,
+)
+from lmk.policy.lmkd.control import handle_connect, handle_packet
+from lmk.policy.lmkd.daemon import (
+    NO_CHANGE,
+    PAUSE,
+    POLL_SHORT_MS,
+    RESUME,
+    START,
+    Daemon,
+    Handler,
+    Steps,
+    diff_ms,
+    info,
+)
+from lmk.policy.lmkd.kernel_kills import handle_kernel_kill
+from lmk.policy.lmkd.memory_events import handle_memory_events
+from lmk.policy.lmkd.victim import close_connection
+from lmk.policy.lmkd.waiting import stop_wait
+from lmk.policy.lmkd.watchdog import bite, log_reaped
+
+#: One handler call: what runs inside the wrapper.
+Body = Callable[[], Steps]
+
+
+def main_loop(d: Daemon) -> Steps:
+    """lmkd's mainloop; never ends."""
+    polling = d.polling
+    while True:
+        if polling.handler is not None:
+            events = yield from _turn_while_polling(d, polling.handler)
+        elif d.params.kill_timeout_ms != 0 and d.waiting_for_kill():
+            events = yield from _turn_while_waiting(d)
+        else:
+            events = yield from _wait(d, None)
+        if not events:
+            continue
+        # Dropped connections first, so that one which is dropped and made anew in a batch is not lost.
+        for event in events:
+            if isinstance(event, HangUpEvent):
+                yield info("lmkd data connection dropped")
+                yield from close_connection(d, d.slot_of.get(event.connection, 0))
+            elif isinstance(event, ExitEvent) and event.hang_up:
+                yield from _pidfd_hang_up(d)
+        for event in events:
+            yield from _handle_event(d, event)
+
+
+def _turn_while_polling(d: Daemon, handler: Handler) -> Steps:
+    """Wait for the rest of the interval; the poll, if it is due, comes before the events just received."""
+    polling = d.polling
+    if polling.update == RESUME and d.behaviour.resume_by_update:
+        events: tuple[Event, ...] = ()
+        due = True
+    elif not d.behaviour.resume_by_update and handler is polling.paused:
+        polling.paused = None
+        events = ()
+        due = diff_ms(polling.last_ns, d.now_ns) >= polling.interval_ms
+    else:
+        delay_ms = diff_ms(polling.last_ns, d.now_ns)
+        interval_ms = polling.interval_ms
+        delay_ms = interval_ms - delay_ms if delay_ms < interval_ms else interval_ms
+        events = yield from _wait(d, delay_ms)
+        due = diff_ms(polling.last_ns, d.now_ns) >= interval_ms
+    if due:
+        yield from call_handler(d, handler, False)
+    return events
+
+
+def _turn_while_waiting(d: Daemon) -> Steps:
+    """Wait for the victim's exit, at most for the rest of the kill time-out; then give it up."""
+    delay_ms = d.params.kill_timeout_ms - diff_ms(d.last_kill_ns, d.now_ns)
+    events: tuple[Event, ...] = ()
+    if delay_ms > 0:
+        events = yield from _wait(d, delay_ms)
+    if not events:
+        yield from stop_wait(d, finished=False)
+        if d.polling.paused is not None:
+            d.polling.update = RESUME
+            _resume(d)
+    return events
+
+
+def _wait(d: Daemon, timeout_ms: int | None) -> Steps:
+    """epoll_wait. What the watchdog's and the reaper's threads do does not end it."""
+    request = Wait(timeout_ms)
+    while True:
+        events: tuple[Event, ...] = (yield request).events
+        others = []
+        for event in events:
+            if isinstance(event, WatchdogEvent):
+                yield from bite(d)
+            elif isinstance(event, ReapedEvent):
+                yield from log_reaped(d, event)
+            else:
+                others.append(event)
+        if others or not events:
+            return others
+
+
+def call_handler(d: Daemon, handler: Handler, by_event: bool, body: Body | None = None) -> Steps:
+    """lmkd's call_handler: run it, then do what it asked of polling."""
+    polling = d.polling
+    yield HandlerBegin(handler.name, handler.data, by_event)
+    polling.update = NO_CHANGE
+    if body is None:
+        yield from handler.function(d, handler.data, by_event)
+    else:
+        yield from body()
+    now_ns = d.now_ns
+    if polling.handler is handler:
+        polling.last_ns = now_ns
+    update = polling.update
+    if update == NO_CHANGE:
+        if polling.handler is not None and diff_ms(polling.start_ns, now_ns) > d.params.psi_window_size_ms:
+            polling.handler = None
+            if not d.behaviour.resume_by_update:
+                polling.paused = None
+    elif update == START:
+        polling.start_ns = now_ns
+        polling.handler = handler
+        if d.behaviour.start_resets_last_poll:
+            polling.last_ns = now_ns
+    elif update == PAUSE:
+        polling.paused = handler
+        polling.handler = None
+    else:
+        _resume(d)
+    yield HandlerEnd(
+        -1 if polling.handler is None else polling.handler.data,
+        -1 if polling.paused is None else polling.paused.data,
+        polling.interval_ms,
+        -1 if d.last_kill is None else d.last_kill.pid,
+    )
+
+
+def _resume(d: Daemon) -> None:
+    """resume_polling. It copies the paused handler even when there is none, which ends a running poll."""
+    polling = d.polling
+    polling.start_ns = d.now_ns
+    polling.handler = polling.paused
+    if d.behaviour.resume_by_update:
+        polling.interval_ms = POLL_SHORT_MS
+        polling.paused = None
+
+
+def _pidfd_hang_up(d: Daemon) -> Steps:
+    """Up to 15Q1 a hang-up of the pidfd is taken for one of data connection 0."""
+    if d.behaviour.pidfd_hang_up:
+        yield from call_handler(d, d.handlers["kill_done", 0], True)
+    else:
+        yield info("lmkd data connection dropped")
+        yield from close_connection(d, 0)
+
+
+def _handle_event(d: Daemon, event: Event) -> Steps:
+    """Second pass over a batch: everything but hang-ups."""
+    if isinstance(event, PressureEvent):
+        if 0 <= event.level < len(d.pressure):
+            yield from call_handler(d, d.pressure[event.level], True)
+    elif isinstance(event, PacketEvent):
+        slot = d.slot_of.get(event.connection)
+        if slot is not None:
+            yield from call_handler(d, d.handlers["ctrl", slot], True, partial(handle_packet, d, slot, event))
+    elif isinstance(event, ExitEvent):
+        if not event.hang_up:
+            yield from call_handler(d, d.handlers["kill_done", 0], True)
+    elif isinstance(event, ReaperFailureEvent):
+        yield from call_handler(d, d.handlers["kill_fail", 0], True)
+    elif isinstance(event, MemoryEvents):
+        body = partial(handle_memory_events, d, event)
+        yield from call_handler(d, d.handlers["memevent", 0], True, body)
+    elif isinstance(event, ConnectEvent):
+        body = partial(handle_connect, d, event.connection)
+        yield from call_handler(d, d.handlers["connect", 0], True, body)
+    elif isinstance(event, KernelKillEvent):
+        yield from call_handler(d, d.handlers["kernel", 0], True, partial(handle_kernel_kill, d, event.text))
