@@ -10,6 +10,7 @@ from lmk.policy.api import (
     DescribeMachine,
     Exit,
     FileError,
+    HandlerEnd,
     OpenKernelKills,
     ProbePidfd,
     ProcessRow,
@@ -25,7 +26,7 @@ from lmk.policy.lmkd.memory import ZONEINFO_PATH
 from lmk.policy.lmkd.memory_events import poll_memory_events, use_memory_events
 from lmk.policy.lmkd.monitors import start_monitors
 from lmk.policy.lmkd.params import LmkdParams
-from lmk.policy.lmkd.polling import main_loop
+from lmk.policy.lmkd.polling import main_loop, polling_state
 from lmk.policy.lmkd.psi_strategy import handle_psi
 from lmk.policy.lmkd.versions import BASELINE, Behaviour, behaviour
 from lmk.policy.lmkd.waiting import handle_kill_done, handle_kill_failed
@@ -38,9 +39,10 @@ class LmkdPolicy:
 
     name = "lmkd"
 
-    def __init__(self, behaviour: Behaviour = behaviour(BASELINE)) -> None:  # noqa: B008 - a frozen value
-        self.behaviour = behaviour
-        self._daemon = Daemon(behaviour=behaviour, dialect=dialect_of(behaviour))
+    def __init__(self, release: Behaviour | str = BASELINE) -> None:
+        """``release``: a behaviour, or a tag of ``versions.TAGS`` (KeyError for another)."""
+        self.behaviour = behaviour(release) if isinstance(release, str) else release
+        self._daemon = Daemon(behaviour=self.behaviour, dialect=dialect_of(self.behaviour))
         self._steps = _run(self._daemon)
         self._send = self._steps.send
 
@@ -62,6 +64,10 @@ class LmkdPolicy:
     def kill_count(self) -> int:
         """All kills so far."""
         return self._daemon.counters.total
+
+    def state(self) -> HandlerEnd:
+        """Polling state and awaited pid as they are now, which a time-out can change outside handlers."""
+        return polling_state(self._daemon)
 
     @property
     def params(self) -> LmkdParams:

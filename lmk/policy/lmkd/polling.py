@@ -147,7 +147,13 @@ def call_handler(d: Daemon, handler: Handler, by_event: bool, body: Body | None 
         polling.handler = None
     else:
         _resume(d)
-    yield HandlerEnd(
+    yield polling_state(d)
+
+
+def polling_state(d: Daemon) -> HandlerEnd:
+    """What the end of a handler call tells observers."""
+    polling = d.polling
+    return HandlerEnd(
         -1 if polling.handler is None else polling.handler.data,
         -1 if polling.paused is None else polling.paused.data,
         polling.interval_ms,
