@@ -28,16 +28,15 @@ Requests and events take their few fields by position too: they are made thousan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import attrs
 
-if TYPE_CHECKING:
-    from lmk.policy.decision import Decision
-    from lmk.procfs.meminfo import Meminfo
-    from lmk.procfs.psi import Pressure
-    from lmk.procfs.vmstat import Vmstat
-    from lmk.procfs.zoneinfo import Zoneinfo
+from lmk.policy.decision import Decision
+from lmk.procfs.meminfo import Meminfo
+from lmk.procfs.psi import Pressure
+from lmk.procfs.vmstat import Vmstat
+from lmk.procfs.zoneinfo import Zoneinfo
 
 SIGKILL = 9
 
@@ -513,46 +512,45 @@ class Exit:
 
 Effect = Log | EventLog | Send | WriteFile | SetOomScoreAdj | SetProperty | CloseConnection | Kill | Exit
 
-if TYPE_CHECKING:
-    Request = (
-        Wait
-        | DescribeMachine
-        | DescribeMemcg
-        | CgroupAttributePath
-        | ReadFile
-        | ReadProcess
-        | ReadSizes
-        | ProcessExists
-        | CheckWritable
-        | ReadGpuTotal
-        | WriteFile
-        | SetOomScoreAdj
-        | GetProperties
-        | SetProperty
-        | ProbePidfd
-        | OpenPidfd
-        | ClosePidfd
-        | WatchExit
-        | UnwatchExit
-        | StartReaper
-        | Kill
-        | ArmPsi
-        | ArmVmpressure
-        | Disarm
-        | TakeVmpressure
-        | TakeMemoryEvents
-        | OpenMemoryEvents
-        | OpenKernelKills
-        | Send
-        | CloseConnection
-        | Log
-        | EventLog
-        | HandlerBegin
-        | HandlerEnd
-        | Decision
-        | Exit
-    )
-    FileAnswer = str | FileError | Meminfo | Vmstat | Zoneinfo | Pressure
+Request = (
+    Wait
+    | DescribeMachine
+    | DescribeMemcg
+    | CgroupAttributePath
+    | ReadFile
+    | ReadProcess
+    | ReadSizes
+    | ProcessExists
+    | CheckWritable
+    | ReadGpuTotal
+    | WriteFile
+    | SetOomScoreAdj
+    | GetProperties
+    | SetProperty
+    | ProbePidfd
+    | OpenPidfd
+    | ClosePidfd
+    | WatchExit
+    | UnwatchExit
+    | StartReaper
+    | Kill
+    | ArmPsi
+    | ArmVmpressure
+    | Disarm
+    | TakeVmpressure
+    | TakeMemoryEvents
+    | OpenMemoryEvents
+    | OpenKernelKills
+    | Send
+    | CloseConnection
+    | Log
+    | EventLog
+    | HandlerBegin
+    | HandlerEnd
+    | Decision
+    | Exit
+)
+FileAnswer = str | FileError | Meminfo | Vmstat | Zoneinfo | Pressure
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from lmk.policy.api import Log, Machine, Request
+from lmk.policy.api import HandlerEnd, Log, Machine, Request
 from lmk.policy.lmkd.control_packets import Dialect
 from lmk.policy.lmkd.params import LmkdParams
 from lmk.policy.lmkd.process_table import Process, ProcessTable
@@ -196,6 +196,16 @@ class Daemon:
 
     #: The handler of each descriptor; the same object for the same descriptor.
     handlers: dict[tuple[str, int], Handler] = attrs.field(factory=dict)
+
+    def state(self) -> HandlerEnd:
+        """Polling and waiting as they are now."""
+        polling = self.polling
+        return HandlerEnd(
+            -1 if polling.handler is None else polling.handler.data,
+            -1 if polling.paused is None else polling.paused.data,
+            polling.interval_ms,
+            -1 if self.last_kill is None else self.last_kill.pid,
+        )
 
     def waiting_for_kill(self) -> bool:
         """is_waiting_for_kill: a pidfd is being watched."""

@@ -26,7 +26,7 @@ from lmk.policy.lmkd.memory import ZONEINFO_PATH
 from lmk.policy.lmkd.memory_events import poll_memory_events, use_memory_events
 from lmk.policy.lmkd.monitors import start_monitors
 from lmk.policy.lmkd.params import LmkdParams
-from lmk.policy.lmkd.polling import main_loop, polling_state
+from lmk.policy.lmkd.polling import main_loop
 from lmk.policy.lmkd.psi_strategy import handle_psi
 from lmk.policy.lmkd.versions import BASELINE, Behaviour, behaviour
 from lmk.policy.lmkd.waiting import handle_kill_done, handle_kill_failed
@@ -61,13 +61,13 @@ class LmkdPolicy:
         """The process table, oom_score_adj descending, newest first within one."""
         return list(self._daemon.table.rows())
 
+    def state(self) -> HandlerEnd:
+        """Polling and waiting as they are now, as ``HandlerEnd`` tells them."""
+        return self._daemon.state()
+
     def kill_count(self) -> int:
         """All kills so far."""
         return self._daemon.counters.total
-
-    def state(self) -> HandlerEnd:
-        """Polling state and awaited pid as they are now, which a time-out can change outside handlers."""
-        return polling_state(self._daemon)
 
     @property
     def params(self) -> LmkdParams:

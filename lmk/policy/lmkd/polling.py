@@ -10,7 +10,6 @@ from lmk.policy.api import (
     Event,
     ExitEvent,
     HandlerBegin,
-    HandlerEnd,
     HangUpEvent,
     KernelKillEvent,
     MemoryEvents,
@@ -147,18 +146,7 @@ def call_handler(d: Daemon, handler: Handler, by_event: bool, body: Body | None 
         polling.handler = None
     else:
         _resume(d)
-    yield polling_state(d)
-
-
-def polling_state(d: Daemon) -> HandlerEnd:
-    """What the end of a handler call tells observers."""
-    polling = d.polling
-    return HandlerEnd(
-        -1 if polling.handler is None else polling.handler.data,
-        -1 if polling.paused is None else polling.paused.data,
-        polling.interval_ms,
-        -1 if d.last_kill is None else d.last_kill.pid,
-    )
+    yield d.state()
 
 
 def _resume(d: Daemon) -> None:

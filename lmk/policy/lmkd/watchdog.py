@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lmk.policy.api import EventLog, HandlerBegin, HandlerEnd, Kill, ReapedEvent
+from lmk.policy.api import EventLog, HandlerBegin, Kill, ReapedEvent
 from lmk.policy.lmkd.daemon import Daemon, Steps, error, info, warning
 from lmk.policy.lmkd.victim import killinfo
 from lmk.policy.oom_adj import OOM_SCORE_ADJ_MAX
@@ -18,16 +18,10 @@ def bite(d: Daemon) -> Steps:
     """
     if not d.behaviour.watchdog:
         return
-    polling = d.polling
     yield HandlerBegin("watchdog", 0, True)
     yield warning("lmkd watchdog timed out!")
     yield from _kill_first(d)
-    yield HandlerEnd(
-        -1 if polling.handler is None else polling.handler.data,
-        -1 if polling.paused is None else polling.paused.data,
-        polling.interval_ms,
-        -1 if d.last_kill is None else d.last_kill.pid,
-    )
+    yield d.state()
 
 
 def _kill_first(d: Daemon) -> Steps:
