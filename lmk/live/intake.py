@@ -82,6 +82,13 @@ class Intake:
         self._levels = [0, 0, 0]
         return low, medium, critical
 
+    def take_memory_events(self) -> api.MemoryEvents:
+        """A poll of the listener: entries that have not been delivered as an event."""
+        waiting = [event for event in self._events if isinstance(event, api.MemoryEvents)]
+        for event in waiting:
+            self._events.remove(event)
+        return api.MemoryEvents(tuple(entry for event in waiting for entry in event.entries or ()))
+
     def sent_kill(self, request_id: int, woke_ns: int) -> None:
         """A kill was requested under this id, because of a wake-up at ``woke_ns``."""
         self._kills[request_id] = woke_ns

@@ -28,6 +28,7 @@ from lmk.live.intake import Intake, Listener
 from lmk.live.log_wire import EVENTS_LOG, MAIN_LOG, event_payload, main_payload
 from lmk.policy import api
 from lmk.policy.decision import Decision
+from lmk.policy.lmkd.memcg import resolve_attribute
 from lmk.units import NS_PER_MS
 
 _OPS = {FileOp.NONE: "write", FileOp.OPEN: "open", FileOp.IO: "write", FileOp.REFUSED: "open"}
@@ -77,6 +78,7 @@ class LiveTarget:
         self._files = SampledFiles(stream)
         self._intake = Intake(clock, self._files, listener)
         self._written_adj: dict[int, int] = {}
+        self._cgroups: dict[int, str] = {}
         self._sampled_at_ns = 0
         self._handlers = self._request_handlers()
 
@@ -144,6 +146,7 @@ class LiveTarget:
             api.Wait: self._wait,
             api.DescribeMachine: lambda _: api.Machine(self._stream.hello.page_bytes, self._stream.hello.ticks_per_s),
             api.DescribeMemcg: lambda _: self._memcg,
+            api.CgroupAttributePath: self._cgroup_path,
             api.ReadFile: self._read_file,
             api.ReadProcess: lambda q: self._files.read_process(q.pid, q.file),
             api.ReadSizes: lambda q: self._files.read_sizes(q.pids),
@@ -165,6 +168,7 @@ class LiveTarget:
             api.ArmVmpressure: self._arm_vmpressure,
             api.Disarm: lambda q: self._post(r.Arm(slot=q.level, text="")),
             api.TakeVmpressure: lambda _: self._intake.take_vmpressure(),
+            api.TakeMemoryEvents: lambda _: self._intake.take_memory_events(),
             api.OpenMemoryEvents: self._open_memory_events,
             api.OpenKernelKills: lambda _: errno.ENOENT,
             api.Send: self._send,
@@ -187,7 +191,23 @@ class LiveTarget:
             self._listener.sampled(self._files.sampled_ns, self._files)
         return answer
 
+    def _cgroup_path(self, request: api.CgroupAttributePath) -> str | None:
+        """A process stays in the group it was registered in, so its cgroup file is read once."""
+        version = self._memcg.version
+        if request.pid is None:
+            return resolve_attribute(request.attribute, version, None)
+        if request.pid not in self._cgroups:
+            answer = self._files.read_process(request.pid, "cgroup")
+            if isinstance(answer, api.FileError):
+                return None
+            self._cgroups[request.pid] = answer
+        return resolve_attribute(request.attribute, version, self._cgroups[request.pid])
+
     def _write_file(self, request: api.WriteFile) -> api.FileError | None:
+        if "/memory." in request.path:
+            # A soft limit: lmkd only logs its failure, and a decision must not wait behind a dozen of them.
+            self._post(r.WriteFile(path=request.path, data=request.text.encode()))
+            return None
         done = self._stream.request(r.WriteFile(path=request.path, data=request.text.encode()))
         assert isinstance(done, m.Done)
         return api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None
@@ -203,6 +223,8 @@ class LiveTarget:
         start_ticks = known.start_ticks if known is not None else 0
         write = r.WriteAdj(pid=request.pid, start_ticks=start_ticks, oom_score_adj=request.adj)
         if known is not None:
+            if self._intake.handles.get(request.pid, (0, 0, 0))[0] != known.handle:
+                self._cgroups.pop(request.pid, None)  # another process has this pid now
             self._intake.handles[request.pid] = known.handle, known.start_ticks, known.error
         self._written_adj[request.pid] = request.adj
         if tgid is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lmk.policy.api import Policy
 from lmk.policy.lmkd.policy import LmkdPolicy
 from lmk.policy.none import NonePolicy
@@ -11,4 +13,5 @@ POLICIES = ("lmkd", "none")
 
 def make_policy(name: str, android: str) -> Policy:
     """A fresh policy. ``android``: lmkd's release tag ("14Q2"). KeyError for a name that is not in ``POLICIES``."""
-    return {"lmkd": LmkdPolicy, "none": NonePolicy}[name](android)
+    makers: dict[str, Callable[[str], Policy]] = {"lmkd": LmkdPolicy, "none": NonePolicy}
+    return makers[name](android)

@@ -7,6 +7,7 @@ once, compressed, under their hash.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import queue
@@ -206,6 +207,13 @@ class RecordWriter:
             return self._jobs.get(timeout=remaining_s)
         except queue.Empty:
             return _PAUSE
+
+
+def update_meta(directory: Path, values: Mapping[str, Any]) -> None:
+    """Add meta keys to a finished record (verdicts that need the whole of it)."""
+    with contextlib.closing(sqlite3.connect(directory / "run.sqlite")) as database, database:
+        rows = [(key, json.dumps(value, sort_keys=True)) for key, value in values.items()]
+        database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
 
 def _inline(text: str) -> str:

@@ -1,0 +1,97 @@
+"""``lmk run``: a scenario on a real kernel, with lmk's lmkd deciding who dies."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lmk.cli.terminal import RunDisplay
+from lmk.config.device import load_device_config
+from lmk.config.find import find_config, find_scenario
+from lmk.config.scenario import load_scenario
+from lmk.config.timeline import compile_timeline
+from lmk.errors import UserError
+from lmk.live.devices import KINDS, check_target, parse_target
+from lmk.live.session import Plan, run_live
+from lmk.policy.registry import POLICIES, make_policy
+from lmk.report.table import run_tables
+from lmk.resources import state_dir
+
+DEFAULT_CONFIG = "phone-2gb"
+DEFAULT_SCENARIO = "app-switching"
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``run``."""
+    parser = verbs.add_parser("run", help="run a scenario on a real kernel and show who was killed, why and how fast")
+    parser.add_argument(
+        "config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help="a device config (phone-2gb)"
+    )
+    parser.add_argument(
+        "scenario", nargs="?", default=DEFAULT_SCENARIO, metavar="SCENARIO", help="a scenario (app-switching)"
+    )
+    parser.add_argument("--target", default="qemu", metavar="TARGET", help=f"one of {', '.join(KINDS)}")
+    parser.add_argument("--policy", default="lmkd", choices=POLICIES, help="who decides (lmkd)")
+    parser.add_argument("--seed", type=int, help="another seed than the scenario's")
+    parser.add_argument("--dry-run", action="store_true", help="decide, but signal nobody")
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="where to leave the record (default: a new directory)"
+    )
+    parser.add_argument("--yes", action="store_true", help="go ahead on a device that is not an emulator")
+    parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it; 1 if an expectation was not met."""
+    plan = _plan(args)
+    with RunDisplay() as display:
+        result = run_live(plan, display)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        Console().print(run_tables(result))
+    return exit_code(result)
+
+
+def exit_code(result: dict[str, Any]) -> int:
+    """0, or 1 when an expectation of the scenario was not met."""
+    return 0 if all(verdict["met"] for verdict in result["summary"]["expectations"]) else 1
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    """Everything that the user can have got wrong is found here, before anything is built or booted."""
+    config = load_device_config(find_config(args.config))
+    scenario = load_scenario(find_scenario(args.scenario))
+    timeline = compile_timeline(scenario, config, args.seed)
+    target = parse_target(args.target)
+    run_dir = new_run_dir(args.record, f"{config.name}-{scenario.name}")
+    check_target(target, config, confirmed=args.yes or args.dry_run)
+    return Plan(
+        config=config,
+        scenario=scenario,
+        timeline=timeline,
+        target=target,
+        policy_name=args.policy,
+        make_policy=lambda: make_policy(args.policy, config.android),
+        dry_run=args.dry_run,
+        run_dir=run_dir,
+    )
+
+
+def new_run_dir(asked: Path | None, name: str) -> Path:
+    """A directory of its own for a record. UserError if the one asked for holds something."""
+    if asked is None:
+        return state_dir("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{time.time_ns() % 1_000_000:06d}"
+    if asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
+        raise UserError(f"--record {asked}: is there already", "give a new or an empty directory")
+    try:
+        asked.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--record {asked}: {error.strerror}", "give a directory you may write") from None
+    return asked

@@ -1,0 +1,95 @@
+"""``--target``: the device a live run happens on, and how it is put away again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+
+from lmk.backends import registry
+from lmk.backends.qemu import QemuGuest
+from lmk.backends.qemu_args import check_host_memory
+from lmk.config.device import DeviceConfig
+from lmk.device.adb import AdbDevice, user_device
+from lmk.errors import UserError
+from lmk.guest.image import build_guest_image
+from lmk.kernel.build import build_kernel
+from lmk.live.stock import read_properties
+from lmk.progress import Progress
+
+KINDS = ("qemu", "emulator:NAME", "adb:SERIAL")
+
+
+@attrs.frozen(kw_only=True)
+class TargetName:
+    """``qemu``, ``emulator:NAME`` or ``adb:SERIAL``, taken apart."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+def parse_target(text: str) -> TargetName:
+    """UserError for anything that is not one of ``KINDS``."""
+    kind, colon, name = text.partition(":")
+    if (kind == "qemu" and not colon) or (kind in ("emulator", "adb") and name):
+        return TargetName(kind=kind, name=name)
+    raise UserError(f"--target {text}: no such kind of target", f"use one of {', '.join(KINDS)}")
+
+
+class OpenDevice(Protocol):
+    """A device that answers over adb."""
+
+    @property
+    def adb(self) -> AdbDevice:
+        """The device."""
+
+    def close(self) -> None:
+        """Let go of it: end what we started, leave alone what we did not."""
+
+
+class _UserDevice:
+    def __init__(self, adb: AdbDevice) -> None:
+        self.adb = adb
+
+    def close(self) -> None:
+        return
+
+
+def check_target(target: TargetName, config: DeviceConfig, *, confirmed: bool) -> None:
+    """Everything that can be refused before anything is built or booted. UserError, HostError."""
+    if target.kind == "qemu":
+        check_host_memory(config.memory_bytes)
+    elif target.kind == "emulator":
+        registry.find(target.name)
+    else:
+        properties = read_properties(user_device(target.name))
+        if not confirmed and not looks_like_emulator(properties):
+            raise UserError(
+                f"{target.name} is not an emulator, and lmk would replace its lmkd and kill its apps",
+                "say --yes if you mean it, or look first with --dry-run",
+            )
+
+
+def looks_like_emulator(properties: dict[str, str]) -> bool:
+    """The Android Emulator, Cuttlefish and lmk's own guest say what they are."""
+    return properties.get("ro.kernel.qemu") == "1" or properties.get("ro.hardware", "") in (
+        "ranchu",
+        "goldfish",
+        "cutf_cvm",
+        "lmk",
+    )
+
+
+def open_device(target: TargetName, config: DeviceConfig, run_dir: Path, progress: Progress) -> OpenDevice:
+    """Build what is missing, boot or connect. Call from the main thread (QEMU dies with the thread that starts it)."""
+    if target.kind == "emulator":
+        return registry.attach(target.name)
+    if target.kind == "adb":
+        return _UserDevice(user_device(target.name))
+    kernel = build_kernel(config.kernel.base, config.arch, progress=progress)
+    image = build_guest_image(config.arch, progress)
+    return QemuGuest.boot(config, kernel, image, run_dir=run_dir, progress=progress)

@@ -1,0 +1,235 @@
+"""One live run from start to end: device, helper, apps, policy, record; everything is put away whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from lmk import __version__
+from lmk.backends.hostload import HostLoad
+from lmk.backends.qemu import QemuGuest
+from lmk.config.device import DeviceConfig
+from lmk.config.expect import evaluate
+from lmk.config.scenario import Scenario
+from lmk.config.timeline import Timeline
+from lmk.device.adb import AdbDevice
+from lmk.device.apprunner import AppEvent, AppRunner
+from lmk.device.helper import HelperStream, start_helper
+from lmk.device.helper_requests import Run, Settings, Stop
+from lmk.device.helper_types import FailsafeMode, SettingsFlag
+from lmk.engine.kills import KillJournal
+from lmk.engine.loop import run_policy
+from lmk.engine.observer import RecordingObserver
+from lmk.errors import LmkError
+from lmk.live.apps import AppDriver
+from lmk.live.clock import DeviceClock
+from lmk.live.devices import OpenDevice, TargetName, open_device
+from lmk.live.files import CANDIDATES, SAMPLE_MASK
+from lmk.live.listener import RunListener
+from lmk.live.stock import SERVICE, find_memcg, read_properties, stock_lmkd_runs
+from lmk.live.target import LiveTarget, reap_method
+from lmk.policy.api import Policy, Request
+from lmk.record.reader import RecordReader
+from lmk.record.schema import KillRow
+from lmk.record.writer import RecordWriter, update_meta
+from lmk.report.summary import run_json
+
+#: A decision must not wait for the interpreter to switch threads (5 ms by default).
+_SWITCH_INTERVAL_S = 0.0005
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """A run as asked for, checked. ``make_policy`` gets nothing: a policy asks the device for its properties."""
+
+    config: DeviceConfig
+    scenario: Scenario
+    timeline: Timeline
+    target: TargetName
+    policy_name: str
+    make_policy: Callable[[], Policy]
+    dry_run: bool
+    run_dir: Path
+
+
+class Watcher:
+    """What a terminal wants to know while a run goes on; the default tells nobody."""
+
+    def progress(self, stage: str, fraction: float | None) -> None:
+        """A stage before or after the scenario."""
+
+    def playing(self, done_ms: int, total_ms: int) -> None:
+        """The scenario is so far."""
+
+    def kill(self, row: KillRow, zero_ns: int) -> None:
+        """A process was killed."""
+
+    def app_event(self, event: AppEvent) -> None:
+        """The app runner said something."""
+
+
+def run_live(plan: Plan, watcher: Watcher) -> dict[str, Any]:
+    """Do it; returns the JSON object of the run. The record is complete up to any failure, which is raised."""
+    with RecordWriter(plan.run_dir) as writer:
+        writer.meta(_facts(plan))
+        why = "cut short"
+        complete = False
+        try:
+            why, complete = _Session(plan, writer, watcher).run(), True
+        except BaseException as error:
+            why = error.cause if isinstance(error, LmkError) else type(error).__name__
+            raise
+        finally:
+            writer.meta({"complete": complete, "why": why})
+    return finish_record(plan.run_dir, plan.scenario)
+
+
+def finish_record(run_dir: Path, scenario: Scenario) -> dict[str, Any]:
+    """Judge the scenario's expectations on what was recorded and store the verdicts; returns the JSON object."""
+    with RecordReader(run_dir) as reader:
+        verdicts = evaluate(scenario.expect, run_json(reader))
+    update_meta(run_dir, {"expectations": verdicts})
+    with RecordReader(run_dir) as reader:
+        return run_json(reader)
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    return {
+        "lmk_version": __version__,
+        "config": plan.config.name,
+        "android": plan.config.android,
+        "scenario": plan.scenario.name,
+        "scenario_text": Path(plan.scenario.path).read_text(),
+        "policy": plan.policy_name,
+        "dry_run": plan.dry_run,
+        "seed": plan.timeline.seed,
+        "target": str(plan.target),
+        "properties": dict(plan.config.properties),
+    }
+
+
+class _Session:
+    def __init__(self, plan: Plan, writer: RecordWriter, watcher: Watcher) -> None:
+        self._plan = plan
+        self._writer = writer
+        self._watcher = watcher
+        self._clock = DeviceClock()
+        self._apps: AppDriver | None = None
+
+    def run(self) -> str:
+        plan, progress = self._plan, self._watcher.progress
+        before_s = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        try:
+            with contextlib.closing(open_device(plan.target, plan.config, plan.run_dir, progress)) as device:
+                load = HostLoad(_own_pids(device))
+                why = self._run_on(device.adb)
+                result = load.finish()
+                self._writer.meta({"host_load": round(result.other_fraction, 3), "disturbed": result.disturbed})
+                return why
+        finally:
+            sys.setswitchinterval(before_s)
+
+    def _run_on(self, adb: AdbDevice) -> str:
+        plan = self._plan
+        self._watcher.progress("starting the helper", None)
+        properties = read_properties(adb)
+        with start_helper(adb, plan.config.arch) as stream, self._taken_over(stream, stock_lmkd_runs(properties)):
+            self._measure_clock(stream)
+            self._note_device(adb, stream)
+            apps = AppDriver(
+                AppRunner(adb, arch=plan.config.arch), plan.timeline, self._writer, self._watcher.app_event
+            )
+            self._apps = apps
+            observer = RecordingObserver(self._writer)
+            journal = KillJournal(self._writer, dry=plan.dry_run, on_kill=self._told_kill)
+            listener = RunListener(self._writer, journal, self._still_running)
+            target = LiveTarget(
+                stream, self._clock, listener, lambda: read_properties(adb), memcg=find_memcg(adb), dry_run=plan.dry_run
+            )
+            observer = RecordingObserver(self._writer, target.woke_ns)
+            self._watcher.progress("starting the apps", None)
+            apps.start()
+            try:
+                why = run_policy(plan.make_policy(), target, _Both(observer, journal))
+            finally:
+                apps.close()
+            self._note_duration(apps)
+            return why
+
+    @contextlib.contextmanager
+    def _taken_over(self, stream: HelperStream, stock: bool) -> Iterator[None]:
+        """The device's own lmkd is out of the way meanwhile, and back afterwards."""
+        if stock and not self._plan.dry_run:
+            stream.request(Run(argv=("stop", SERVICE)))
+        flags = SettingsFlag.MEMEVENTS | SettingsFlag.OOM
+        flags |= SettingsFlag.DRY_RUN if self._plan.dry_run else SettingsFlag.SERVE_LMKD
+        stream.request(
+            Settings(
+                failsafe_mode=FailsafeMode.HANDBACK if stock else FailsafeMode.KILL,
+                sample_files=SAMPLE_MASK,
+                candidates=CANDIDATES,
+                flags=flags,
+            )
+        )
+        try:
+            yield
+        finally:
+            with contextlib.suppress(LmkError):  # the error that matters is on its way already
+                stream.request(Stop(handback=int(stock and not self._plan.dry_run)), timeout_s=30)
+
+    def _measure_clock(self, stream: HelperStream) -> None:
+        for _ in range(20):
+            before_ns, device_ns, after_ns = stream.ping()
+            self._clock.observe(before_ns, device_ns, after_ns)
+
+    def _note_device(self, adb: AdbDevice, stream: HelperStream) -> None:
+        swap_kib = int(adb.check_shell("grep SwapTotal /proc/meminfo").split()[1])
+        self._writer.meta(
+            {
+                "device": {
+                    "mem_total_kib": stream.hello.mem_total_kib,
+                    "swap_total_kib": swap_kib,
+                    "kernel": stream.hello.release,
+                    "cpus": stream.hello.cpus,
+                    "reap": reap_method(stream.hello),
+                    "page_size": stream.hello.page_bytes,
+                }
+            }
+        )
+
+    def _note_duration(self, apps: AppDriver) -> None:
+        if apps.zero_ns is not None and apps.done_ns is not None:
+            self._writer.meta({"duration_ms": (apps.done_ns - apps.zero_ns) // 1_000_000})
+
+    def _still_running(self) -> str | None:
+        assert self._apps is not None
+        zero_ns = self._apps.zero_ns
+        if zero_ns is not None:
+            done_ms = (self._clock.now_ns() - zero_ns) // 1_000_000
+            self._watcher.playing(min(done_ms, self._plan.timeline.duration_ms), self._plan.timeline.duration_ms)
+        return self._apps.outcome()
+
+    def _told_kill(self, row: KillRow) -> None:
+        self._watcher.kill(row, (self._apps.zero_ns if self._apps else None) or row.t_ns)
+
+
+class _Both:
+    def __init__(self, first: RecordingObserver, second: KillJournal) -> None:
+        self._first, self._second = first, second
+
+    def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
+        self._first.exchanged(t_ns, request, answer)
+        self._second.exchanged(t_ns, request, answer)
+
+
+def _own_pids(device: OpenDevice) -> list[int]:
+    if isinstance(device, QemuGuest):
+        server = device.adb_server.pid
+        return [device.pid, *([server] if server is not None else [])]
+    return []
