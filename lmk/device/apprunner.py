@@ -173,11 +173,17 @@ class AppRunner:
     def events(self, *, until: str = "done", timeout_s: float = 600.0) -> Iterator[AppEvent]:
         """Events as they come, up to and with the first of kind ``until``. TargetError after ``timeout_s``."""
         end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            for event in self.poll(min(1.0, max(0.0, end - time.monotonic()))):
+        while True:
+            # One at a time: what the caller does not take is still there for the next one who asks.
+            while self._pending:
+                event = self._pending.pop(0)
                 yield event
                 if event.kind == until or event.kind in _LAST:
                     return
+            left_s = end - time.monotonic()
+            if left_s <= 0:
+                break
+            self._receive(min(1.0, left_s))
         raise TargetError(f"{self._device.serial}: no {until!r} event of lmk-apprunner within {timeout_s:.0f} s")
 
     def stop(self, timeout_s: float = _ANSWER_S) -> list[AppEvent]:

@@ -330,6 +330,8 @@ static void serve(void)
 	}
 	if (!server.finished)
 		run_stop(&server.run);
+	/* Before the client sees the end: whoever waited for it may want the name at once. */
+	close(server.listen_fd);
 	/* The last words: wait a little for the client to take them. */
 	for (int i = 0; i < 100 && server.client_fd >= 0 && events_flush() > 0; i++)
 		lmk_sleep_ns(10 * NS_PER_MS);

@@ -196,18 +196,6 @@ void run_step(struct run *run, const struct step *step)
 	}
 }
 
-void run_prepare(struct run *run)
-{
-	int64_t now_ns = lmk_now_ns();
-
-	run->preparing = 1;
-	for (int i = 0; i < run->timeline.plans_count; i++) {
-		if (plan_of(run, i)->autostart && !run->processes[i].pid)
-			begin(run, i, now_ns);
-	}
-	process_apply_adj(run);
-}
-
 static void note_prepared(struct run *run)
 {
 	if (!run->preparing || run->prepared)
@@ -221,6 +209,19 @@ static void note_prepared(struct run *run)
 	run->prepared = 1;
 	run_memory_event("prepared");
 	events_add("prepared", NULL);
+}
+
+void run_prepare(struct run *run)
+{
+	int64_t now_ns = lmk_now_ns();
+
+	run->preparing = 1;
+	for (int i = 0; i < run->timeline.plans_count; i++) {
+		if (plan_of(run, i)->autostart && !run->processes[i].pid)
+			begin(run, i, now_ns);
+	}
+	process_apply_adj(run);
+	note_prepared(run);
 }
 
 void run_go(struct run *run)
