@@ -109,9 +109,16 @@ class MemoryEvent:
 
 @attrs.frozen
 class MemoryEvents:
-    """The memory event listener is readable; None when fetching its entries failed."""
+    """What the memory event listener's ring held; None when fetching failed."""
 
     entries: tuple[MemoryEvent, ...] | None
+
+
+@attrs.frozen
+class MemoryEventsReady:
+    """The memory event listener is readable. The policy fetches the entries with ``TakeMemoryEvents``,
+    unless a poll that comes first has fetched them. A target that cannot keep a ring delivers
+    ``MemoryEvents`` itself as the event instead."""
 
 
 @attrs.frozen
@@ -148,6 +155,7 @@ Event = (
     | ExitEvent
     | ReaperFailureEvent
     | MemoryEvents
+    | MemoryEventsReady
     | KernelKillEvent
     | WatchdogEvent
     | ReapedEvent
@@ -304,7 +312,7 @@ class CheckWritable:
 
 @attrs.frozen
 class TakeMemoryEvents:
-    """A poll of the memory event listener: what its ring holds, without waiting. Answer: ``MemoryEvents``."""
+    """Empty the memory event listener's ring, without waiting. Answer: ``MemoryEvents``."""
 
 
 @attrs.frozen

@@ -69,7 +69,7 @@ def drop_direct_reclaim_threshold(d: Daemon) -> Steps:
 
 
 def poll_memory_events(d: Daemon, _data: int, _by_event: bool) -> Steps:
-    """memevent_listener_notification called by polling, after a vendor kill: usually the ring is empty."""
+    """memevent_listener_notification, for an event or (after a vendor kill) by polling: empty the ring."""
     events = yield TakeMemoryEvents()
     yield from handle_memory_events(d, events)
 

@@ -13,6 +13,7 @@ from lmk.policy.api import (
     HangUpEvent,
     KernelKillEvent,
     MemoryEvents,
+    MemoryEventsReady,
     PacketEvent,
     PressureEvent,
     ReapedEvent,
@@ -185,6 +186,8 @@ def _handle_event(d: Daemon, event: Event) -> Steps:
     elif isinstance(event, MemoryEvents):
         body = partial(handle_memory_events, d, event)
         yield from call_handler(d, d.handlers["memevent", 0], True, body)
+    elif isinstance(event, MemoryEventsReady):
+        yield from call_handler(d, d.handlers["memevent", 0], True)
     elif isinstance(event, ConnectEvent):
         body = partial(handle_connect, d, event.connection)
         yield from call_handler(d, d.handlers["connect", 0], True, body)
