@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lmk.cli import config_convert
 from lmk.config.device import DeviceConfig, load_device_config
 from lmk.config.effective import DEFAULT, DERIVED, EffectiveKnob, effective_knobs
 from lmk.config.find import find_config, shipped_configs, shipped_scenarios
@@ -23,7 +24,7 @@ from lmk.policy.lmkd.params import RO_PREFIX
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``config`` and its sub-verbs."""
-    parser = verbs.add_parser("config", help="check, show and list device configs")
+    parser = verbs.add_parser("config", help="check, show, list, import and export device configs")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     check = actions.add_parser("check", help="find every mistake in device configs and scenarios")
@@ -35,6 +36,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     show.add_argument("config", metavar="CONFIG", help="a file, or the name of a shipped one")
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(run=_run_show)
+
+    config_convert.add_actions(actions)
 
     listing = actions.add_parser("list", help="list shipped device configs")
     listing.add_argument("--json", action="store_true", help="print one JSON object")

@@ -163,8 +163,8 @@ def read_device_config(document: Document) -> DeviceConfig:
     Every value is looked at by itself; check_device then looks at all of them together.
     """
     with document.root.section() as top:
-        name = top.need("name", _name, "unnamed")
-        memory_bytes = top.need("memory", _memory, GIB)
+        name = top.need("name", plain_name, "unnamed")
+        memory_bytes = top.need("memory", memory_size, GIB)
         android = top.need("android", android_tag, "14Q2")
         arch = top.take("arch", one_of(*ARCHITECTURES), "x86_64")
         own = top.take("properties", _properties, dict[str, str]())
@@ -188,14 +188,16 @@ def read_device_config(document: Document) -> DeviceConfig:
         )
 
 
-def _name(value: Value) -> str:
+def plain_name(value: Value) -> str:
+    """A config's name: usable as a file's. Raises InvalidValue."""
     text = string(value)
     if not _NAME.fullmatch(text):
         raise InvalidValue(f"found {text!r}, expected lower-case letters, digits, '.', '_' or '-'")
     return text
 
 
-def _memory(value: Value) -> int:
+def memory_size(value: Value) -> int:
+    """RAM in bytes, a whole number of MiB. Raises InvalidValue."""
     memory_bytes = size(value)
     if memory_bytes % MIB:
         binary = value.text.replace("GB", "GiB").replace("MB", "MiB")

@@ -270,11 +270,19 @@ class Document:
 
 def open_document(path: Path | str) -> Document:
     """Read one YAML file. Raises ConfigErrors if it cannot be read or is not one YAML mapping."""
-    file = str(path)
-    problems = Problems(file)
+    problems = Problems(str(path))
+    return _document(_text(Path(path), problems), problems)
+
+
+def parse_document(text: str, file: str) -> Document:
+    """One YAML file's text; ``file`` is what its errors call it. Raises ConfigErrors as open_document."""
+    return _document(text, Problems(file))
+
+
+def _document(text: str, problems: Problems) -> Document:
     node = None
     try:
-        node = yaml.compose(_read_text(Path(path), problems), Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problems.error(mark.line + 1 if mark else None, "", f"not valid YAML: {error.problem}")
@@ -284,14 +292,19 @@ def open_document(path: Path | str) -> Document:
         problems.error(None, "", "not usable: nested too deeply")
     problems.raise_if_any()
     if node is None:
-        raise ConfigErrors([ConfigError(file, None, "", "is empty", "see a shipped one: lmk config list")])
+        raise ConfigErrors([ConfigError(problems.file, None, "", "is empty", "see a shipped one: lmk config list")])
     if not isinstance(node, yaml.MappingNode):
         problems.error(node.start_mark.line + 1, "", "found no keys at the top level, expected `name:` and others")
     problems.raise_if_any()
-    return Document(Path(path), Value(node, "", problems), problems)
+    return Document(Path(problems.file), Value(node, "", problems), problems)
 
 
-def _read_text(path: Path, problems: Problems) -> str:
+def read_text(path: Path) -> str:
+    """Any text file a user names. Raises ConfigErrors if it cannot be read, is no UTF-8 text or far too big."""
+    return _text(path, Problems(str(path)))
+
+
+def _text(path: Path, problems: Problems) -> str:
     text = ""
     try:
         with path.open("rb") as stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from lmk.config.android import BUILD_VERSIONS
 from lmk.config.check import check_device
 from lmk.config.device import DeviceConfig, read_device_config
 from lmk.config.effective import EffectiveKnob, effective_knobs
-from lmk.config.load import ConfigWarning, Document, open_document
+from lmk.config.load import ConfigWarning, Document, open_document, parse_document
+from lmk.config.scenario import load_scenario
 from lmk.errors import ConfigError, ConfigErrors
 
 #: Top-level keys only a scenario has.
@@ -39,16 +39,29 @@ def check_file(path: Path) -> FileReport:
     except ConfigErrors as caught:
         return FileReport(file=str(path), kind="unknown", name=None, errors=caught.errors)
     keys = document.root.entries()
-    name = keys["name"].text if "name" in keys else None
     if any(key in keys for key in SCENARIO_KEYS):
+        name = keys["name"].text if "name" in keys else None
         return FileReport(file=str(path), kind="scenario", name=name, errors=_scenario_errors(path))
+    return _device_report(document)
+
+
+def check_text(text: str, file: str) -> FileReport:
+    """Check a device config that is no file yet; ``file`` is what its findings call it."""
+    try:
+        return _device_report(parse_document(text, file))
+    except ConfigErrors as caught:
+        return FileReport(file=file, kind="unknown", name=None, errors=caught.errors)
+
+
+def _device_report(document: Document) -> FileReport:
     config = read_device_config(document)
     if not document.problems.errors:
         check_device(document, config)
+    name = document.root.entries().get("name")
     return FileReport(
-        file=str(path),
+        file=document.problems.file,
         kind="device",
-        name=name,
+        name=name.text if name else None,
         errors=tuple(sorted(document.problems.errors, key=lambda error: error.line or 0)),
         warnings=tuple(sorted(document.problems.warnings, key=lambda warning: warning.line or 0)),
     )
@@ -132,7 +145,7 @@ def _finding(line: int | None, field: str, message: str, hint: str) -> dict[str,
 
 def _scenario_errors(path: Path) -> tuple[ConfigError, ...]:
     try:
-        import_module("lmk.config.scenario").load_scenario(path)
+        load_scenario(path)
     except ConfigErrors as caught:
         return caught.errors
     return ()
