@@ -21,8 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adbutils import AdbClient, AdbConnection, AdbError, AdbTimeout, Network
-from adbutils import AdbDevice as _AdbutilsDevice
+from adbutils import AdbClient, AdbConnection, AdbError, AdbTimeout
 from attrs import frozen
 
 from lmk import subproc
@@ -107,6 +106,18 @@ class _Client(AdbClient):  # type: ignore[misc]
 
     def make_connection(self, timeout: float | None = None) -> _Connection:
         return _Connection(self._address, timeout or DEFAULT_TIMEOUT_S)
+
+    def open_service(self, serial: str, service: str, timeout_s: float) -> _Connection:
+        """A stream to a service on a device. adbutils asks for the server's version first, without deadline."""
+        connection = self.make_connection(timeout_s)
+        try:
+            for command in (f"host:transport:{serial}", service):
+                connection.send_command(command)
+                connection.check_okay()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 class AdbServer:
@@ -245,7 +256,7 @@ class AdbDevice:
     def __init__(self, server: AdbServer, serial: str) -> None:
         self.server = server
         self.serial = serial
-        self._device = _AdbutilsDevice(server._client, serial)
+        self._client = server._client
 
     def __repr__(self) -> str:
         return f"AdbDevice({self.serial!r})"
@@ -304,7 +315,8 @@ class AdbDevice:
     def open_abstract(self, name: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> socket.socket:
         """A stream to a localabstract socket on the device; blocking, the caller closes it."""
         with _owned(self.serial, f"opening localabstract:{name}", timeout_s):
-            stream: socket.socket = self._device.create_connection(Network.LOCAL_ABSTRACT, name)
+            connection = self._client.open_service(self.serial, f"localabstract:{name}", timeout_s)
+        stream: socket.socket = connection.conn
         stream.settimeout(None)
         if stream.family == socket.AF_INET:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -375,10 +387,8 @@ class AdbDevice:
         deadline = _Deadline(timeout_s)
         with (
             _owned(self.serial, what, timeout_s),
-            self._device.open_transport(timeout=deadline.left_s()) as connection,
+            self._client.open_service(self.serial, service, timeout_s) as connection,
         ):
-            connection.send_command(service)
-            connection.check_okay()
             yield connection.conn, deadline
 
 

@@ -1,4 +1,4 @@
-"""What is in the guest: Android's folder layout around adbd, toybox, busybox and our own init, from Debian packages.
+"""What is in the guest: Android's layout around adbd, mksh, toybox, busybox and our own init, from Debian packages.
 
 Only the programs named here and the libraries they really ask for are taken: the guest's root is a ramfs, so every
 byte of it is RAM that can never be reclaimed.
@@ -21,9 +21,9 @@ from lmk.guest.elf import interpreter, needed_libraries
 
 SUITE = "trixie"
 #: Their dependencies follow by themselves.
-PACKAGES = ("adbd", "toybox", "busybox-static")
+PACKAGES = ("adbd", "toybox", "busybox-static", "mksh")
 ADBD = "usr/lib/android-sdk/platform-tools/adbd"
-_PROGRAMS = (ADBD, "usr/bin/toybox", "usr/bin/busybox")
+_PROGRAMS = (ADBD, "usr/bin/mksh", "usr/bin/toybox", "usr/bin/busybox")
 _TRIPLET = {"x86_64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
 #: Tools of lmk-guest, as links in /system/bin.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * /bin/sh as adbd starts it: leaves the cgroup that keeps adbd out of reclaim, so that nothing started from a shell
- * hides in there, and becomes busybox's shell.
+ * hides in there, and becomes mksh, Android's shell.
  */
 #include "guest.h"
 
@@ -20,7 +20,7 @@ int shell_main(int argc, char **argv)
 			write_text("/dev/memcg/cgroup.procs", "0");
 	}
 	argv[0] = "sh";
-	execv("/usr/bin/busybox", argv);
-	perror("sh: /usr/bin/busybox");
+	execv("/usr/bin/mksh", argv);
+	perror("sh: /usr/bin/mksh");
 	return 126;
 }
