@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reading and writing under the proc root. Texts go to the host as the kernel wrote them: parsing lives in one
+ * place, in Python, except for the few numbers that kills and the fail-safe need here.
+ */
+#include "helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const FILES[FILE_COUNT] = { "meminfo",	  "vmstat",	 "zoneinfo",
+					       "pressure/memory", "pressure/io", "pressure/cpu" };
+static const char *const FIELDS[FIELD_COUNT] = { "status", "cmdline", "stat", "statm", "oom_score_adj", "cgroup" };
+
+/* One buffer for the main thread's reads: zoneinfo of a big machine is the longest text. */
+char scratch[SCRATCH_BYTES];
+static int kept[FILE_COUNT];
+
+void proc_init(void)
+{
+	for (size_t i = 0; i < FILE_COUNT; i++)
+		kept[i] = -1;
+}
+
+/* Descriptors are kept: opening costs as much as reading. One that fails is opened anew next time. */
+static ssize_t read_kept(unsigned file, char *buffer, size_t size, uint8_t *ret_op)
+{
+	ssize_t length;
+
+	if (kept[file] < 0) {
+		kept[file] = openat(proc_fd, FILES[file], O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		if (kept[file] < 0) {
+			*ret_op = OP_OPEN;
+			return -errno;
+		}
+	}
+	length = lmk_reread(kept[file], buffer, size);
+	*ret_op = length < 0 ? OP_IO : OP_NONE;
+	if (length < 0) {
+		close(kept[file]);
+		kept[file] = -1;
+	}
+	return length;
+}
+
+static void put_files(struct out *out, uint32_t files)
+{
+	size_t place = out_list_begin(out);
+	uint32_t count = 0;
+
+	for (unsigned file = 0; file < FILE_COUNT; file++) {
+		uint8_t op;
+		ssize_t length;
+
+		if (!(files & 1U << file))
+			continue;
+		length = read_kept(file, scratch, sizeof(scratch), &op);
+		out_file_text(out, (uint16_t)file, op, length < 0 ? (int)-length : 0, lmk_now_ns(), scratch,
+			      length < 0 ? 0 : (size_t)length);
+		count++;
+	}
+	out_list_end(out, place, count);
+}
+
+void proc_put_snapshot(struct out *out, uint32_t files, uint32_t candidates, uint16_t fields)
+{
+	const struct process *process = NULL;
+	size_t times = out->used, place;
+	uint32_t count = 0;
+	struct out patch;
+
+	out_i64(out, lmk_now_ns());
+	out_i64(out, 0);
+	out_i64(out, trace_direct_start_ns);
+	out_i64(out, trace_kswapd_start_ns);
+	put_files(out, files);
+	place = out_list_begin(out);
+	while (count < candidates && (process = table_next_victim(process)) != NULL) {
+		proc_put_pid(out, process->pid, process, fields);
+		count++;
+	}
+	out_list_end(out, place, count);
+	if (out->overflow)
+		return;
+	patch = (struct out){ .data = out->data + times + 8, .size = 8 };
+	out_i64(&patch, lmk_now_ns());
+}
+
+void proc_put_pid(struct out *out, int32_t pid, const struct process *process, uint16_t fields)
+{
+	struct wire_row row = { .pid = pid };
+	size_t place;
+	uint32_t count = 0;
+
+	if (process) {
+		row.handle = process->handle;
+		row.start_ticks = process->start_ticks;
+		row.uid = process->uid;
+		row.oom_score_adj = process->oom_score_adj;
+	}
+	out_pid_entry(out, &row);
+	place = out_list_begin(out);
+	for (unsigned field = 0; field < FIELD_COUNT; field++) {
+		uint8_t op;
+		ssize_t length;
+
+		if (!(fields & 1U << field))
+			continue;
+		length = proc_read_pid(pid, FIELDS[field], scratch, 16384, &op);
+		out_pid_text(out, (uint8_t)field, op, length < 0 ? (int)-length : 0, scratch,
+			     length < 0 ? 0 : (size_t)length);
+		count++;
+	}
+	out_list_end(out, place, count);
+}
+
+static int open_pid_file(int32_t pid, const char *name, int flags)
+{
+	char path[64];
+	int fd;
+
+	if (lmk_format(path, sizeof(path), "%d/%s", pid, name) < 0)
+		return -EINVAL;
+	fd = openat(proc_fd, path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+ssize_t proc_read_pid(int32_t pid, const char *name, char *buffer, size_t size, uint8_t *ret_op)
+{
+	int fd = open_pid_file(pid, name, O_RDONLY);
+	ssize_t length;
+
+	*ret_op = OP_OPEN;
+	if (fd < 0)
+		return fd;
+	length = lmk_reread(fd, buffer, size);
+	*ret_op = length < 0 ? OP_IO : OP_NONE;
+	close(fd);
+	return length;
+}
+
+int proc_start_ticks(int32_t pid, uint64_t *ret_ticks)
+{
+	char text[1024];
+	uint8_t op;
+	ssize_t length = proc_read_pid(pid, "stat", text, sizeof(text), &op);
+
+	if (length < 0)
+		return length == -ENOENT ? -ESRCH : (int)length;
+	return lmk_stat_field(text, 22, ret_ticks);
+}
+
+int proc_adj(int32_t pid, int32_t *ret_adj)
+{
+	char text[32];
+	uint8_t op;
+	int64_t value;
+	ssize_t length = proc_read_pid(pid, "oom_score_adj", text, sizeof(text), &op);
+
+	if (length < 0)
+		return length == -ENOENT ? -ESRCH : (int)length;
+	text[strcspn(text, "\n")] = '\0';
+	if (lmk_parse_i64(text, &value) != 0)
+		return -EINVAL;
+	*ret_adj = (int32_t)value;
+	return 0;
+}
+
+int proc_write_adj(int32_t pid, int32_t adj, uint8_t *ret_op)
+{
+	char text[16];
+	int fd, length = lmk_format(text, sizeof(text), "%d", adj);
+	int error = 0;
+
+	*ret_op = OP_OPEN;
+	fd = open_pid_file(pid, "oom_score_adj", O_WRONLY);
+	if (fd < 0)
+		return fd;
+	if (write(fd, text, (size_t)length) != length)
+		error = errno ? -errno : -EIO;
+	*ret_op = error ? OP_IO : OP_NONE;
+	close(fd);
+	return error;
+}
+
+int64_t proc_free_pages(void)
+{
+	char text[64];
+	int64_t pages;
+	int fd = openat(proc_fd, "vmstat", O_RDONLY | O_CLOEXEC);
+	ssize_t got;
+
+	if (fd < 0)
+		return -1;
+	/* nr_free_pages is the first line; 64 bytes spare the formatting of the rest. */
+	got = pread(fd, text, sizeof(text) - 1, 0);
+	close(fd);
+	if (got <= 0)
+		return -1;
+	text[got] = '\0';
+	return lmk_find_number(text, "nr_free_pages ", &pages) == 0 ? pages : -1;
+}
+
+int proc_memory(int32_t pid, struct proc_memory *ret_memory)
+{
+	static const struct { const char *key; size_t offset; } LINES[] = {
+		{ "RssAnon:", offsetof(struct proc_memory, anon_kib) },
+		{ "RssShmem:", offsetof(struct proc_memory, shmem_kib) },
+		{ "VmSwap:", offsetof(struct proc_memory, swap_kib) },
+		{ "VmRSS:", offsetof(struct proc_memory, rss_kib) },
+	};
+	char text[8192];
+	uint8_t op;
+	int64_t value;
+	ssize_t length = proc_read_pid(pid, "status", text, sizeof(text), &op);
+
+	*ret_memory = (struct proc_memory){ -1, -1, -1, -1, -1, -1 };
+	if (length < 0)
+		return length == -ENOENT ? -ESRCH : (int)length;
+	for (size_t i = 0; i < LMK_ARRAY_LEN(LINES); i++) {
+		/* A process without an mm (zombie) has no such lines: nothing is resident. */
+		value = 0;
+		lmk_find_number(text, LINES[i].key, &value);
+		*(int64_t *)((char *)ret_memory + LINES[i].offset) = value;
+	}
+	if (lmk_find_number(text, "Uid:", &value) == 0)
+		ret_memory->uid = (int32_t)value;
+	if (lmk_find_number(text, "Tgid:", &value) == 0)
+		ret_memory->tgid = (int32_t)value;
+	return 0;
+}
+
+void proc_name(int32_t pid, char *name, size_t size)
+{
+	char text[256];
+	uint8_t op;
+	ssize_t length = proc_read_pid(pid, "cmdline", text, sizeof(text), &op);
+
+	if (length <= 0 || text[0] == '\0') {
+		length = proc_read_pid(pid, "comm", text, sizeof(text), &op);
+		if (length < 0)
+			text[0] = '\0';
+	}
+	text[strcspn(text, " \n")] = '\0';
+	snprintf(name, size, "%s", text);
+}
+
+int64_t proc_meminfo_kib(const char *key)
+{
+	char text[4096];
+	uint8_t op;
+	int64_t value;
+
+	if (read_kept(FILE_MEMINFO, text, sizeof(text), &op) < 0)
+		return -1;
+	return lmk_find_number(text, key, &value) == 0 ? value : -1;
+}
+
+int open_path(const char *path, int flags)
+{
+	char full[PATH_BYTES];
+	int error, fd;
+
+	if (strncmp(path, "/proc/", 6) == 0) {
+		fd = openat(proc_fd, path + 6, flags | O_CLOEXEC | O_NONBLOCK);
+	} else {
+		error = root_path(full, path);
+		if (error != 0)
+			return error;
+		fd = open(full, flags | O_CLOEXEC | O_NONBLOCK);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
