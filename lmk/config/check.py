@@ -41,7 +41,8 @@ _TYPING_ERROR_CUTOFF: Final = 0.85
 #: Kernels that take PSI windows of 500 ms to 10 s only (kernel/sched/psi.c); 6.12 dropped the lower bound.
 _PSI_WINDOW_FROM_500_MS: Final = ("5.10", "6.1")
 _BY_NAME: Final = {row.full_name: row for row in PROPERTIES}
-_JUNK_AFTER_NUMBER: Final = re.compile(r"\s*([+-]?[0-9][0-9a-fA-FxX]*?)([^0-9a-fA-FxX].*)", re.ASCII | re.DOTALL)
+#: All of it a number to libcutils; what follows a number is ignored.
+_NUMBER: Final = re.compile(r"\s*[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\s*", re.ASCII)
 
 
 @attrs.frozen
@@ -161,9 +162,9 @@ def _check_text(check: _Check, field: str, row: Property, text: str) -> None:
     if number is None:
         check.error(field, f"found {text!r}, which lmkd takes for unset: expected a whole number ({row.kind})")
         return
-    if junk := _JUNK_AFTER_NUMBER.fullmatch(text):
+    if not _NUMBER.fullmatch(text):
         unit = f", in {row.unit}" if row.unit else ""
-        check.error(field, f"found {text!r}, expected a plain number{unit}", f"write {junk[1]}")
+        check.error(field, f"found {text!r}, expected a plain number{unit}", f"lmkd reads {number}; write that")
         return
     if text.strip().lstrip("+-") != "0" and text.strip().lstrip("+-").startswith("0") and "x" not in text.lower():
         check.warn(field, f"{text} is octal for lmkd: {number}")

@@ -65,11 +65,16 @@ def properties(*lines: str) -> str:
          "8: properties.ro.lmk.thrashing_limit: found '4294967296', which lmkd takes for unset: "
          "expected a whole number (int32)"),
         (VALID + properties("ro.lmk.kill_timeout_ms: 100ms"),
-         "8: properties.ro.lmk.kill_timeout_ms: found '100ms', expected a plain number, in ms; write 100"),
+         "8: properties.ro.lmk.kill_timeout_ms: found '100ms', expected a plain number, in ms; "
+         "lmkd reads 100; write that"),
         (VALID + properties("ro.lmk.thrashing_limit: 30%"),
-         "8: properties.ro.lmk.thrashing_limit: found '30%', expected a plain number, in %; write 30"),
+         "8: properties.ro.lmk.thrashing_limit: found '30%', expected a plain number, in %; lmkd reads 30; write that"),
         (VALID + properties("ro.lmk.swap_compression_ratio: 1.5"),
-         "8: properties.ro.lmk.swap_compression_ratio: found '1.5', expected a plain number; write 1"),
+         "8: properties.ro.lmk.swap_compression_ratio: found '1.5', expected a plain number; lmkd reads 1; write that"),
+        (VALID + properties("ro.lmk.thrashing_limit: 1e2"),
+         "8: properties.ro.lmk.thrashing_limit: found '1e2', expected a plain number, in %; lmkd reads 1; write that"),
+        (VALID + properties("ro.lmk.thrashing_limit: 080"),
+         "8: properties.ro.lmk.thrashing_limit: found '080', expected a plain number, in %; lmkd reads 0; write that"),
         (VALID + properties("ro.lmk.kill_heaviest_task: True"),
          "8: properties.ro.lmk.kill_heaviest_task: found 'True', which lmkd takes for unset: "
          "expected true or false; write true"),

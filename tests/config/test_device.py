@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lmk.config.android import BUILD_VERSIONS, LAST_RELEASE
-from lmk.config.device import DeviceConfig, load_device_config
+from lmk.config.device import KERNEL_BASES, DeviceConfig, load_device_config
+from lmk.kernel.bases import BASES
 from lmk.policy.lmkd.versions import TAGS
 from lmk.units import MIB
 from tests.config.helpers import VALID, errors_of, write
@@ -165,3 +166,7 @@ def test_each_mistake_is_one_line(tmp_path: Path, replaced: dict[str, str], more
 
 def test_every_tag_has_a_build_version() -> None:
     assert tuple(BUILD_VERSIONS) == TAGS
+
+
+def test_every_base_of_a_config_can_be_built() -> None:
+    assert set(KERNEL_BASES) == set(BASES)
