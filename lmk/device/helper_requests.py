@@ -64,7 +64,7 @@ class Settings:
     candidates: int = 4
     #: ``1 << PidField`` of what each candidate carries.
     candidate_fields: int = 1 << PidField.STATUS | 1 << PidField.CMDLINE | 1 << PidField.STAT | 1 << PidField.STATM
-    flags: int = SettingsFlag.SERVE_LMKD | SettingsFlag.MEMEVENTS | SettingsFlag.OOM
+    flags: int = SettingsFlag.SERVE_LMKD | SettingsFlag.MEMEVENTS | SettingsFlag.OOM | SettingsFlag.WRITE_ADJ
     reap_timeout_ms: int = 2000
 
 

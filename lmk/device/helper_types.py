@@ -46,7 +46,8 @@ class FileOp(IntEnum):
     NONE = 0
     OPEN = 1
     IO = 2
-    REFUSED = 3  # the path is not one that the helper touches
+    REFUSED = 3  # not a path that the helper touches, or not a valid registration
+    NOT_TRIED = 4
 
 
 class ReapMethod(IntEnum):
@@ -100,7 +101,8 @@ class SettingsFlag(IntFlag):
     SERVE_LMKD = 1
     MEMEVENTS = 2
     OOM = 4
-    DRY_RUN = 8  # the helper refuses to signal
+    DRY_RUN = 8  # the helper refuses to signal, and does not serve /dev/socket/lmkd
+    WRITE_ADJ = 16  # a PROCPRIO's oom_score_adj is written as it arrives, as lmkd does, result in Control
 
 
 class SettingItem(IntEnum):
@@ -297,11 +299,14 @@ class WatchResult:
 
 @attrs.frozen(kw_only=True)
 class ControlPid:
-    """What lmkd would look up for one process of a PROCPRIO: its status file and a pidfd."""
+    """What lmkd does for one process of a PROCPRIO: status file, oom_score_adj (WRITE_ADJ), pidfd (``error``).
+
+    As in lmkd nothing is written for an invalid adj or type or when the status has another Tgid (REFUSED).
+    """
 
     layout: ClassVar[Layout] = (
         *(("pid", I32), ("error", I32), ("handle", U32), ("start_ticks", U64)),
-        *(("status_op", U8), ("status_error", I32), ("status", BLOB)),
+        *(("status_op", U8), ("status_error", I32), ("status", BLOB), ("adj_op", U8), ("adj_error", I32)),
     )
     pid: int
     error: int
@@ -310,6 +315,8 @@ class ControlPid:
     status_op: int
     status_error: int
     status: bytes
+    adj_op: int
+    adj_error: int
 
 
 @attrs.frozen(kw_only=True)

@@ -6,6 +6,7 @@ device sends; here they become frames and come back.
 
 from __future__ import annotations
 
+import hashlib
 import typing
 from typing import Any
 
@@ -20,6 +21,11 @@ _MESSAGES: dict[int, type[Any]] = {cls.code: cls for cls in typing.get_args(Mess
 def encode(message: Request | Message, request_id: int = 0) -> bytes:
     """One frame, ready to send. ``request_id`` 0: unsolicited, or no answer wanted."""
     return put_frame(Frame(message.code, request_id, put_fields(message, message.layout)))
+
+
+def content_hash(binary: bytes) -> str:
+    """What a helper binary is called by on a device."""
+    return hashlib.sha256(binary).hexdigest()[:16]
 
 
 def decode_message(frame: Frame) -> Message:

@@ -192,10 +192,15 @@ static void each_process(const uint8_t *packet, size_t size, int32_t owner,
 	}
 }
 
+static bool valid(const struct lmk_procprio *wanted)
+{
+	return wanted->pid > 0 && wanted->oom_score_adj >= -1000 && wanted->oom_score_adj <= 1000 &&
+	       wanted->type >= LMK_PROC_TYPE_APP && wanted->type <= LMK_PROC_TYPE_SERVICE;
+}
+
 static int keep(const struct lmk_procprio *wanted, int32_t owner, struct process **ret_process)
 {
-	if (wanted->pid <= 0 || wanted->oom_score_adj < -1000 || wanted->oom_score_adj > 1000 ||
-	    wanted->type < LMK_PROC_TYPE_APP || wanted->type > LMK_PROC_TYPE_SERVICE)
+	if (!valid(wanted))
 		return -EINVAL;
 	return table_register(wanted->pid, wanted->uid, wanted->oom_score_adj, (uint8_t)wanted->type, owner, 0,
 			      ret_process);
@@ -206,15 +211,30 @@ struct attachment {
 	uint32_t count;
 };
 
-/* Everything lmkd would look up for a registration, so that the host need not ask. */
+/* lmkd's order: the file gets the adj as sent, unless the status says that the pid is a thread. */
+static int write_adj(const struct lmk_procprio *wanted, bool readable, uint8_t *ret_op)
+{
+	int64_t tgid;
+
+	*ret_op = OP_NOT_TRIED;
+	if (!(shared->settings.flags & WANT_WRITE_ADJ))
+		return 0;
+	*ret_op = OP_REFUSED;
+	if (!valid(wanted) || (readable && lmk_find_number(scratch, "Tgid:", &tgid) == 0 && tgid != wanted->pid))
+		return -EINVAL;
+	return proc_write_adj(wanted->pid, wanted->oom_score_adj, ret_op);
+}
+
+/* Everything lmkd would do for a registration, so that the host need not ask. */
 static void attach(const struct lmk_procprio *wanted, int32_t owner, void *context)
 {
 	struct attachment *attachment = context;
 	struct out *out = attachment->out;
 	struct process *process = NULL;
-	int error = keep(wanted, owner, &process);
-	uint8_t op;
+	uint8_t op, adj_op;
 	ssize_t length = proc_read_pid(wanted->pid, "status", scratch, 8192, &op);
+	int adj_error = write_adj(wanted, length >= 0, &adj_op);
+	int error = keep(wanted, owner, &process);
 
 	out_i32(out, wanted->pid);
 	out_i32(out, -error);
@@ -223,6 +243,8 @@ static void attach(const struct lmk_procprio *wanted, int32_t owner, void *conte
 	out_u8(out, op);
 	out_i32(out, length < 0 ? (int)-length : 0);
 	out_blob(out, scratch, length < 0 ? 0 : (size_t)length);
+	out_u8(out, adj_op);
+	out_i32(out, -adj_error);
 	attachment->count++;
 }
 
