@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -36,10 +36,11 @@ _UNSTATED = ("loop", "watchdog")
 class Table(Protocol):
     """What the comparer asks of the policy beside its requests; all read-only."""
 
-    kill_count: int
+    def processes(self) -> Sequence[api.ProcessRow]:
+        """Rows: oom_score_adj descending, list head to tail."""
 
-    def process_rows(self) -> list[tuple[int, int, int, int, bool]]:
-        """(pid, uid, adj, registering pid, valid), adj descending, list head to tail."""
+    def kill_count(self) -> int:
+        """All kills so far."""
 
     def state(self) -> api.HandlerEnd:
         """Polling state and awaited pid now."""
@@ -56,6 +57,8 @@ class Difference:
     record: dict[str, Any] | None = None
     decision: Decision | None = None
     recorded_dbg: list[list[int]] | None = None
+    #: Traceback, when the policy raised.
+    failure: str = ""
 
 
 class Differs(Exception):  # noqa: N818 - how a comparison ends, not a failure
@@ -104,6 +107,11 @@ def _without_descriptors(text: str) -> str:
     return text
 
 
+def table_rows(table: Table) -> list[tuple[int, ...]]:
+    """The process table as recorded: pid, uid, adj, registering pid, valid."""
+    return [(r.pid, r.uid, r.adj, r.owner_pid, int(r.valid)) for r in table.processes()]
+
+
 def kill_summary(effects: list[Effect]) -> list[tuple[int, str, int, int]]:
     """(pid, reason, min score, adj) of every kill that was reported."""
     return [(e[1], reason_name(e[6]), e[4], e[3]) for e in effects if e[0] == "evlog"]
@@ -125,7 +133,6 @@ class Comparer:
         self._left = 0
         self._t_us = 0
         self._step_us = 0
-        self._revision: object = None
         self.table: Table | None = None
         self.matched_kills = 0
         self.wakeups = 0
@@ -154,10 +161,11 @@ class Comparer:
         begin: api.HandlerBegin,
         end: api.HandlerEnd | None,
         effects: list[Effect],
-        decision: Decision | None,
+        decisions: list[Decision],
     ) -> None:
         """See ``Observer``."""
         self.wakeups += 1
+        decision = decisions[-1] if decisions else None
         expected = self._next(t_us, begin.name, effects)
         if self._t_us != t_us:
             self._differ("time", t_us, self._t_us, t_us, decision)
@@ -177,9 +185,9 @@ class Comparer:
             return
         if end is not None:
             self._compare_state(t_us, expected, end, decision)
-        if expected.rows is not None:
-            self._compare_table(t_us, expected)
-        ours = [e.recorded_values() for e in decision.evaluations] if decision is not None else []
+            if expected.rows is not None:
+                self._compare_table(t_us, expected)
+        ours = [e.recorded_values() for made in decisions for e in made.evaluations]
         if ours != expected.dbg:
             self._differ("internal values", t_us, expected.dbg, ours, decision)
 
@@ -194,9 +202,9 @@ class Comparer:
             state = self.table.state()
             ours["wait"] = state.waiting_pid
             ours["poll"] = [state.polling, state.paused, state.interval_ms]
-            ours["killcnt"] = self.table.kill_count
-            rows = self.table.process_rows()
-            ours["procs"] = [list(map(int, row)) if self._ctrl else [row[0], row[2]] for row in rows]
+            ours["killcnt"] = self.table.kill_count()
+            rows = table_rows(self.table)
+            ours["procs"] = [list(row) if self._ctrl else [row[0], row[2]] for row in rows]
         for key, value in recorded.items():
             if key in ours and ours[key] != value:
                 self._differ(f"end: {key}", t_us, value, ours[key])
@@ -230,11 +238,7 @@ class Comparer:
     def _compare_table(self, t_us: int, expected: _Expected) -> None:
         if self.table is None:
             return
-        revision = (getattr(self.table, "processes_revision", None), id(expected.rows))
-        if revision[0] is not None and revision == self._revision:
-            return
-        self._revision = revision
-        rows = [tuple(map(int, row)) for row in self.table.process_rows()]
+        rows = table_rows(self.table)
         if rows != expected.rows:
             self._differ("process table", t_us, expected.rows, rows)
 

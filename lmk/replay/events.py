@@ -17,6 +17,7 @@ from lmk.policy.api import (
     KernelKillEvent,
     MemoryEvent,
     MemoryEvents,
+    MemoryEventsReady,
     PacketEvent,
     PressureEvent,
     ReaperFailureEvent,
@@ -56,6 +57,8 @@ class Clock:
         self.vmpressure = [0, 0, 0]
         self.vmpressure_levels: set[int] = set()
         self.memory_events = False
+        #: Filled whether anybody listens or not.
+        self._ring: list[MemoryEvent] = []
         self.kernel_kills = False
         self.watched: dict[int, Process] = {}
         self.reaper_failures: deque[int] = deque()
@@ -64,7 +67,6 @@ class Clock:
         """Events that end a wait; none at the deadline. Raises EndOfRecording."""
         world = self.world
         while True:
-            world.bury(self.now_us)
             events = self._ready()
             if events:
                 return events
@@ -75,9 +77,12 @@ class Clock:
                 self.now_us = int(deadline_us)
                 return ()
             self.now_us = int(next_us)
-            if world.next_death_us() > next_us:
-                if step_us > next_us:
-                    raise EndOfRecording
+            # Who dies at this very moment dies after the rest of the step that killed it.
+            if world.next_death_us() <= next_us:
+                world.bury(self.now_us)
+            elif step_us > next_us:
+                raise EndOfRecording
+            else:
                 step = self._steps.popleft()
                 world.apply_step(step)
                 self._queue.extend(step.get("ev", ()))
@@ -97,6 +102,13 @@ class Clock:
         """False after the client hung up."""
         return connection not in self._hung_up
 
+    def take_memory_events(self) -> MemoryEvents:
+        """Empty the ring; while its reads fail the entries stay in it."""
+        if self.world.memory_events_fail:
+            return MemoryEvents(None)
+        entries, self._ring = tuple(self._ring), []
+        return MemoryEvents(entries)
+
     # ---- events ---------------------------------------------------------------------------
 
     def _ready(self) -> tuple[Event, ...]:
@@ -105,7 +117,7 @@ class Clock:
             level = [ExitEvent(handle) for handle, process in self.watched.items() if process.dead]
             if level or self.reaper_failures:
                 failures = [ReaperFailureEvent(self.reaper_failures.popleft())] if self.reaper_failures else []
-                return (*level, *failures)
+                return (*failures, *level)
             if not self._queue:
                 return ()
             entry = self._queue.popleft()
@@ -135,10 +147,9 @@ class Clock:
             case "lmk":
                 return KernelKillEvent(args[0]) if self.kernel_kills else None
             case "mem":
-                if not self.memory_events:
-                    return None
-                failed = self.world.memory_events_fail
-                return MemoryEvents(None if failed else (MemoryEvent(*args[:3]),))
+                # The kernel fills the ring also while nobody listens.
+                self._ring.append(MemoryEvent(*args[:3]))
+                return MemoryEventsReady() if self.memory_events else None
             case "conn":
                 connection = len(self._connection_numbers)
                 self._connection_numbers.append(args[0])

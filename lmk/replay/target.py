@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from lmk.engine.target import RunOver
 from lmk.policy import api
 from lmk.policy.decision import Decision
+from lmk.policy.lmkd.memcg import resolve_attribute
 from lmk.replay.events import FOREVER, Clock, EndOfRecording
-from lmk.replay.world import MEMCG_ROOT, Process, World
+from lmk.replay.world import Process, World
 
 FIRST_DESCRIPTOR = 1002
 _FLOAT32 = struct.Struct("f")
@@ -35,7 +36,7 @@ class Observer(Protocol):
         begin: api.HandlerBegin,
         end: api.HandlerEnd | None,
         effects: list[Effect],
-        decision: Decision | None,
+        decisions: list[Decision],
     ) -> None:
         """One call of a handler; ``end`` None: the daemon exited in it."""
 
@@ -71,11 +72,12 @@ class VectorTarget:
         self._effects: list[Effect] = []
         self._effects_us = 0
         self._begin: api.HandlerBegin | None = None
-        self._decision: Decision | None = None
+        self._decisions: list[Decision] = []
         self._answer: dict[type, Callable[[Any], object]] = {
             api.Wait: self._wait,
             api.DescribeMachine: lambda _: api.Machine(page_size=self._world.page_bytes),
-            api.DescribeMemcg: lambda _: api.Memcg(self._memcg, MEMCG_ROOT if self._memcg else ""),
+            api.DescribeMemcg: lambda _: api.Memcg(self._memcg),
+            api.CgroupAttributePath: self._attribute_path,
             api.ReadFile: self._read_file,
             api.ReadProcess: self._read_process,
             api.ReadSizes: self._read_sizes,
@@ -97,6 +99,7 @@ class VectorTarget:
             api.ArmVmpressure: self._arm_vmpressure,
             api.Disarm: self._disarm,
             api.TakeVmpressure: self._take_vmpressure,
+            api.TakeMemoryEvents: lambda _: self._clock.take_memory_events(),
             api.OpenMemoryEvents: self._open_memory_events,
             api.OpenKernelKills: self._open_kernel_kills,
             api.Send: self._send,
@@ -172,7 +175,7 @@ class VectorTarget:
         if not request.returned:
             self._effect("exit", request.code)
         if self._begin is not None and self._start_up is None:
-            self._observer.handler(self._clock.now_us, self._begin, None, self._effects, self._decision)
+            self._observer.handler(self._clock.now_us, self._begin, None, self._effects, self._decisions)
             self._effects = []
         self._flush()
         if self._start_up is not None:
@@ -204,19 +207,19 @@ class VectorTarget:
     def _handler_begin(self, request: api.HandlerBegin) -> None:
         self._flush()
         self._begin = request
-        self._decision = None
+        self._decisions = []
 
     def _handler_end(self, request: api.HandlerEnd) -> None:
         assert self._begin is not None
         if self._start_up is not None:
             self._start_up += self._effects
         else:
-            self._observer.handler(self._clock.now_us, self._begin, request, self._effects, self._decision)
+            self._observer.handler(self._clock.now_us, self._begin, request, self._effects, self._decisions)
         self._begin = None
         self._effects = []
 
     def _decided(self, request: Decision) -> None:
-        self._decision = request
+        self._decisions.append(request)
 
     def _event_log(self, request: api.EventLog) -> None:
         fields = [
@@ -249,6 +252,13 @@ class VectorTarget:
             answer: object = self._world.resident_pages(pid) if self._parsed else self._world.read_process(pid, "statm")
             sizes.append(api.FileError(*answer) if isinstance(answer, tuple) else answer)
         return sizes
+
+    def _attribute_path(self, request: api.CgroupAttributePath) -> str | None:
+        """The recorder resolves against the v1 hierarchy wherever the controller is said to be."""
+        if request.pid is None:
+            return resolve_attribute(request.attribute, 1, None)
+        cgroup = self._world.read_process(request.pid, "cgroup")
+        return resolve_attribute(request.attribute, 1, cgroup) if isinstance(cgroup, str) else None
 
     def _write_file(self, request: api.WriteFile) -> api.FileError | None:
         error = self._world.write(request.path, request.text)
@@ -285,7 +295,7 @@ class VectorTarget:
         if request.pid <= 0:
             return api.Opened(-1, errno.EINVAL)
         process = self._world.processes.get(request.pid)
-        if process is None:
+        if process is None or process.dead:
             return api.Opened(-1, errno.ESRCH)
         handle = self._next_handle
         self._next_handle += 1

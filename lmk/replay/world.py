@@ -84,7 +84,9 @@ class World:
         self._kept_open: set[str] = set()
         self._deaths: list[tuple[int, int, Process]] = []
         self._signals = 0
+        #: Those with files in /proc, by pid.
         self.processes: dict[int, Process] = {}
+        self._latest: dict[int, Process] = {}
         for fields in script["procs"]:
             self.add_process(fields)
         self._render_meminfo()
@@ -119,15 +121,18 @@ class World:
         for fields in step.get("new", ()):
             self.add_process(fields)
         for pid, fields in step.get("proc", {}).items():
-            if int(pid) in self.processes:
-                self.processes[int(pid)].change(fields)
+            # The recorder writes the files of a changed process anew, also when it is dead.
+            process = self._latest.get(int(pid))
+            if process is not None:
+                process.change(fields)
+                self.processes[process.pid] = process
 
     def add_process(self, fields: dict[str, Any]) -> None:
         """A process starts; one that has its pid is dead from now on."""
         process = Process(fields)
         if process.pid in self.processes:
             self.end_process(self.processes[process.pid])
-        self.processes[process.pid] = process
+        self.processes[process.pid] = self._latest[process.pid] = process
 
     def end_process(self, process: Process) -> None:
         """Gone, with its /proc directory."""

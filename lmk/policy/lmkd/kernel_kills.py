@@ -12,7 +12,8 @@ from lmk.policy.lmkd.victim import notify
 from lmk.units import NS_PER_S, c_int32
 
 #: pid uid tgid minor-faults major-faults rss-pages adj min-adj start-ticks, newline, task name
-_REPORT = re.compile(r"\s*([+-]?\d+)" + r"\s*([+-]?\d+)" * 8 + r"\s*([^\n]+)", re.ASCII)
+#: Possessive: sscanf never gives digits of the last number back to find a name.
+_REPORT = re.compile(r"\s*([+-]?\d++)" * 9 + r"\s*+([^\n]+)", re.ASCII)
 READ_BYTES_MAX = 255
 
 
