@@ -98,8 +98,8 @@ def _minfree(d: Daemon, level: int, by_event: bool, memory: MemoryInfo, marks: W
     if hit is None:
         if d.params.debug and targets:
             yield info(
-                f"Ignore {LEVEL_NAMES[level]} memory pressure event (free memory={other_free * page_kib}kB, "
-                f"cache={other_file * page_kib}kB, limit={targets[-1][0] * page_kib}kB)"
+                f"Ignore {LEVEL_NAMES[level]} memory pressure event (free memory={wrap(other_free * page_kib)}kB, "
+                f"cache={wrap(other_file * page_kib)}kB, limit={wrap(targets[-1][0] * page_kib)}kB)"
             )
         yield Decision(strategy="minfree", level=level, by_event=by_event, values=values)
         return
@@ -111,8 +111,8 @@ def _minfree(d: Daemon, level: int, by_event: bool, memory: MemoryInfo, marks: W
         yield from _kill_quietly(d, context)
     else:
         report = (
-            f", cache({other_file * page_kib}kB) and free({memory.free * page_kib}kB)"
-            f"-reserved({marks.total_reserve * page_kib}kB) below min({minfree * page_kib}kB)"
+            f", cache({wrap(other_file * page_kib)}kB) and free({wrap(memory.free * page_kib)}kB)"
+            f"-reserved({wrap(marks.total_reserve * page_kib)}kB) below min({wrap(minfree * page_kib)}kB)"
             f" for {d.behaviour.adj_word} {min_adj}"
         )
         yield from _kill_and_report(d, context, report)
@@ -238,7 +238,7 @@ def _kill_and_report(d: Daemon, context: KillContext, report: str) -> Steps:
         old.skipped_reports += 1
         return
     # A search that ended with -1 is reported as -1 page.
-    yield info(f"Reclaimed {freed * d.page_kib}kB{report}")
+    yield info(f"Reclaimed {wrap(freed * d.page_kib)}kB{report}")
     if old.skipped_reports > 0:
         yield info(f"Suppressed {old.skipped_reports} failed kill reports")
         old.skipped_reports = 0

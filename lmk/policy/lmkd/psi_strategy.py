@@ -222,6 +222,7 @@ def _decide_and_kill(d: Daemon, memory: MemoryInfo, e: Evaluation) -> Steps:
         state.watermarks = attrs.evolve(state.watermarks, high=0)
         e = attrs.evolve(e)
         if not (yield from _evaluate(d, memory, e, psi)):
+            yield _decision(evaluations[0], evaluations, 0, ())
             return False
         evaluations = (*evaluations, e)
     min_adj = 0 if e.critical_stall else e.min_adj

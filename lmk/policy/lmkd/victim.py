@@ -22,7 +22,7 @@ from lmk.policy.lmkd.control_packets import (
 )
 from lmk.policy.lmkd.daemon import Daemon, Steps, Wakeups, diff_ms, error, info, warning
 from lmk.policy.lmkd.kernel_text import c_string, parse_statm_rss, parse_status_tag, task_name
-from lmk.policy.lmkd.memory import MemoryInfo
+from lmk.policy.lmkd.memory import MemoryInfo, wrap
 from lmk.policy.lmkd.process_table import Process
 from lmk.policy.lmkd.statistics import read_statistics
 from lmk.policy.lmkd.waiting import remove_record, start_wait, stop_wait
@@ -248,7 +248,7 @@ def killinfo(d: Daemon, record: Process, context: KillContext | None, victim: Vi
         context.min_adj,
         c_int32(victim.rss_kib),
         context.reason,
-        *(c_int32(min(pages * page_kib, INT32_MAX)) for pages in context.memory.logged),
+        *(c_int32(min(wrap(pages * page_kib), INT32_MAX)) for pages in context.memory.logged),
         c_int32(diff_ms(wakeups.last_event_ns, now_ns)),
         c_int32(diff_ms(wakeups.previous_ns, now_ns)),
         wakeups.since_event,
