@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from lmk.config.device import load_device_config
 from lmk.config.exporting import FORMATS
 from lmk.config.find import shipped_configs
 from tests.config.helpers import write
+from tests.config.test_probe import ANSWER
+from tests.fakes.adb_server import FakeAdbServer
 
 FACTS = ["--name", "mine", "--memory", "2GiB", "--cpus", "8", "--android", "13"]
 
@@ -90,3 +93,38 @@ def test_every_shipped_config_survives_export_and_import(
     kept = {name: text for name, text in config.own_properties.items() if name != "ro.config.max_starting_bg"}
     assert again.own_properties == kept
     assert (again.vm, again.zram, again.kernel.memcg) == (config.vm, config.zram, config.kernel.memcg)
+
+
+@pytest.fixture
+def users_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAdbServer]:
+    with FakeAdbServer() as server:
+        assert isinstance(server.address, tuple)
+        monkeypatch.setenv("ANDROID_ADB_SERVER_ADDRESS", server.address[0])
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.address[1]))
+        server.shell = lambda command: (0, ANSWER.encode(), b"cat: permission denied\n")
+        yield server
+
+
+def test_pull(users_device: FakeAdbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mine.yaml"
+    argv = ["config", "pull", "--serial", "emulator-5554", "--name", "mine", "-o", str(out)]
+    assert main(argv) == 0
+    assert capsys.readouterr().err.splitlines()[0] == "lmk: MemTotal is 3660 MiB: taken as 4GiB installed"
+    assert load_device_config(out).name == "mine"
+    assert main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["yaml"] == out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--serial", "nobody"], "lmk: adb knows no device nobody; it knows: emulator-5554 (see `adb devices`)"),
+        (["--serial", "emulator-5554", "--name", "My Phone"], "lmk: --name: found 'My Phone', expected lower-case "
+         "letters, digits, '.', '_' or '-'"),
+    ],
+)  # fmt: skip
+def test_pull_errors(
+    users_device: FakeAdbServer, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "pull", *argv]) == 2
+    assert capsys.readouterr().err.splitlines() == [message]
