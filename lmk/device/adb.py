@@ -180,9 +180,12 @@ class AdbServer:
         return self._process.pid if self._process is not None else None
 
     def ensure(self) -> None:
-        """Bring a private server back that has died; nothing to do for a living one or the user's."""
-        if self._folder is not None and (self._process is None or self._process.poll() is not None):
-            self._spawn()
+        """Bring a private server back that has died or no longer answers; the user's is left alone."""
+        if self._folder is None or (self._process is not None and self.answers()):
+            return
+        if self._process is not None:
+            subproc.stop(self._process)
+        self._spawn()
 
     def devices(self) -> dict[str, str]:
         """Serial to state ("device", "offline", "unauthorized") of everything the server knows."""
@@ -355,9 +358,9 @@ class AdbDevice:
 
     def _reconnect(self, end: float) -> None:
         """Only a network transport can be made anew; the server finds others by itself."""
-        if ":" not in self.serial or self.state() == "device":
-            return
         try:
+            if ":" not in self.serial or self.state() == "device":
+                return
             self.server.disconnect(self.serial)
             self.server.connect(self.serial, max(0.1, end - time.monotonic()))
         except DeviceLostError:
