@@ -80,10 +80,14 @@ class HelperStream:
         """Send without wanting an answer (id 0)."""
         self._send(helper_wire.encode(message, 0))
 
-    def post(self, message: Request) -> int:
-        """Send and return the id under which ``answer`` (and for a Kill, Killed) will come."""
+    def post(self, message: Request, *, as_event: bool = False) -> int:
+        """Send and return the id under which ``answer`` (and for a Kill, Killed) will come.
+
+        ``as_event``: the answer comes from ``next_event`` like everything else of that id.
+        """
         self._last_id = self._last_id % 0xFFFF_FFFF + 1
-        self._answers[self._last_id] = deque()
+        if not as_event:
+            self._answers[self._last_id] = deque()
         self._send(helper_wire.encode(message, self._last_id))
         return self._last_id
 

@@ -7,7 +7,7 @@ event. Reads have no effect on the device (lmk.policy.api), so fetching more tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lmk.device import helper_messages as m
 from lmk.device import helper_requests as r
@@ -32,21 +32,24 @@ PID_FILES = {
     "cgroup": PidField.CGROUP,
 }
 #: A kill reads these three of its victim one after another.
-_VICTIM_FIELDS = sum(1 << PID_FILES[name] for name in ("status", "cmdline", "stat", "statm"))
+VICTIM_FIELDS = sum(1 << PID_FILES[name] for name in ("status", "cmdline", "stat", "statm"))
 _OPS = {FileOp.OPEN: "open", FileOp.IO: "read", FileOp.REFUSED: "open"}
 CANDIDATES = 4
+
+
+_Answer = TypeVar("_Answer")
 
 
 class Asker(Protocol):
     """The part of the helper stream that is needed here."""
 
-    def request(self, message: r.Request, timeout_s: float = ...) -> m.Message:
+    def request(self, message: r.Request, answer: type[_Answer]) -> _Answer:
         """Send and wait for the answer; raises DeviceLostError, HelperError."""
 
 
 class _Nobody:
-    def request(self, message: r.Request, timeout_s: float = 0) -> m.Message:  # noqa: ARG002
-        raise AssertionError(f"a finished sample cannot ask for {message}")
+    def request(self, message: r.Request, answer: type[_Answer]) -> _Answer:
+        raise AssertionError(f"a finished sample cannot ask for {message} ({answer})")
 
 
 _NOBODY = _Nobody()
@@ -82,15 +85,12 @@ class SampledFiles:
         """A whole file."""
         file = SAMPLE_FILES.get(path)
         if file is None:
-            answer = self._stream.request(r.GetFiles(paths=(path,)))
-            assert isinstance(answer, m.Files)
+            answer = self._stream.request(r.GetFiles(paths=(path,)), m.Files)
             return _file_answer(answer.files[0])
         if file not in self._files:
             mask = SAMPLE_MASK if not self.sampled_ns else 0
-            sample = self._stream.request(
-                r.GetSample(files=mask | 1 << file, candidates=CANDIDATES, candidate_fields=_VICTIM_FIELDS)
-            )
-            assert isinstance(sample, m.Sample)
+            ask = r.GetSample(files=mask | 1 << file, candidates=CANDIDATES, candidate_fields=VICTIM_FIELDS)
+            sample = self._stream.request(ask, m.Sample)
             self._take(sample)
         return _file_answer(self._files[file])
 
@@ -105,8 +105,7 @@ class SampledFiles:
         entry = self._pids.get(pid)
         found = entry.text(field) if entry is not None else None
         if found is None:
-            answer = self._stream.request(r.GetProc(fields=_VICTIM_FIELDS | 1 << field, pids=(pid,)))
-            assert isinstance(answer, m.Proc)
+            answer = self._stream.request(r.GetProc(fields=VICTIM_FIELDS | 1 << field, pids=(pid,)), m.Proc)
             self._pids[pid] = answer.entries[0]
             found = answer.entries[0].text(field)
         assert found is not None
@@ -116,8 +115,7 @@ class SampledFiles:
         """statm of every pid, in one round trip."""
         missing = tuple(pid for pid in pids if pid not in self._sizes)
         if missing:
-            answer = self._stream.request(r.GetSizes(pids=missing))
-            assert isinstance(answer, m.Sizes)
+            answer = self._stream.request(r.GetSizes(pids=missing), m.Sizes)
             for entry in answer.entries:
                 error = FileError(_OPS[FileOp(entry.op)], entry.error) if entry.error else None
                 self._sizes[entry.pid] = error or entry.statm

@@ -48,12 +48,13 @@ class Intake:
         self._files = files
         self._listener = listener
         self._events: deque[api.Event] = deque()
+        self._registered: deque[ControlPid] = deque()  # with the packets in _events
         self._alone: deque[api.Event] = deque()  # events that never share a Wakeup
         self._exited: set[int] = set()
         self._kills: dict[int, int] = {}  # request id of a kill -> device time of the wake-up that led to it
         self.watched: set[int] = set()
-        #: pid -> what the helper looked up when the process was registered
-        self.processes: dict[int, ControlPid] = {}
+        #: what the helper did for each PROCPRIO of the packets just delivered, by pid and in order
+        self.registered: dict[int, deque[ControlPid]] = {}
         #: pid -> (handle, start time in ticks, errno of opening it) in the helper's table
         self.handles: dict[int, tuple[int, int, int]] = {}
         #: set once the policy has asked for these kinds of events
@@ -74,6 +75,10 @@ class Intake:
         events: list[api.Event] = [api.ExitEvent(handle) for handle in sorted(self._exited & self.watched)]
         events.extend(self._events)
         self._events.clear()
+        self.registered = {}
+        for process in self._registered:
+            self.registered.setdefault(process.pid, deque()).append(process)
+        self._registered.clear()
         return api.Wakeup(tuple(events)) if events else None
 
     def take_vmpressure(self) -> tuple[int, int, int]:
@@ -143,8 +148,7 @@ class Intake:
                 pass  # heartbeats; answers to posted requests that only say Done
 
     def _take_packet(self, message: m.Control) -> None:
-        for process in message.processes:
-            self.processes[process.pid] = process
+        self._registered.extend(message.processes)
         credentials = (message.pid, message.uid) if message.flags & ControlFlag.CREDENTIALS else None
         self._events.append(api.PacketEvent(message.connection, message.packet, credentials))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from lmk.config.timeline import Timeline
 from lmk.device.adb import AdbDevice
 from lmk.device.apprunner import AppEvent, AppRunner
 from lmk.device.helper import HelperStream, start_helper
+from lmk.device.helper_messages import Ran, SettingsDone
 from lmk.device.helper_requests import Run, Settings, Stop
-from lmk.device.helper_types import FailsafeMode, SettingsFlag
+from lmk.device.helper_types import FailsafeMode, SettingItem, SettingsFlag
 from lmk.engine.kills import KillJournal
 from lmk.engine.loop import run_policy
 from lmk.engine.observer import RecordingObserver
@@ -29,7 +31,7 @@ from lmk.errors import LmkError
 from lmk.live.apps import AppDriver
 from lmk.live.clock import DeviceClock
 from lmk.live.devices import OpenDevice, TargetName, open_device
-from lmk.live.files import CANDIDATES, SAMPLE_MASK
+from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS
 from lmk.live.listener import RunListener
 from lmk.live.stock import SERVICE, find_memcg, read_properties, stock_lmkd_runs
 from lmk.live.target import LiveTarget, reap_method
@@ -139,7 +141,7 @@ class _Session:
         plan = self._plan
         self._watcher.progress("starting the helper", None)
         properties = read_properties(adb)
-        with start_helper(adb, plan.config.arch) as stream, self._taken_over(stream, stock_lmkd_runs(properties)):
+        with start_helper(adb).connect() as stream, self._taken_over(stream, stock_lmkd_runs(properties)):
             self._measure_clock(stream)
             self._note_device(adb, stream)
             apps = AppDriver(
@@ -166,27 +168,29 @@ class _Session:
     def _taken_over(self, stream: HelperStream, stock: bool) -> Iterator[None]:
         """The device's own lmkd is out of the way meanwhile, and back afterwards."""
         if stock and not self._plan.dry_run:
-            stream.request(Run(argv=("stop", SERVICE)))
+            stream.request(Run(argv=("stop", SERVICE)), Ran)
         flags = SettingsFlag.MEMEVENTS | SettingsFlag.OOM
-        flags |= SettingsFlag.DRY_RUN if self._plan.dry_run else SettingsFlag.SERVE_LMKD
-        stream.request(
-            Settings(
-                failsafe_mode=FailsafeMode.HANDBACK if stock else FailsafeMode.KILL,
-                sample_files=SAMPLE_MASK,
-                candidates=CANDIDATES,
-                flags=flags,
-            )
+        flags |= SettingsFlag.DRY_RUN if self._plan.dry_run else SettingsFlag.SERVE_LMKD | SettingsFlag.WRITE_ADJ
+        settings = Settings(
+            failsafe_mode=FailsafeMode.HANDBACK if stock else FailsafeMode.KILL,
+            sample_files=SAMPLE_MASK,
+            candidates=CANDIDATES,
+            candidate_fields=VICTIM_FIELDS,
+            flags=flags,
         )
+        results = stream.request(settings, SettingsDone).results
+        self._writer.meta({"helper": {SettingItem(x.item).name.lower(): x.error for x in results}})
         try:
             yield
         finally:
             with contextlib.suppress(LmkError):  # the error that matters is on its way already
-                stream.request(Stop(handback=int(stock and not self._plan.dry_run)), timeout_s=30)
+                stream.done(Stop(handback=int(stock and not self._plan.dry_run)), timeout_s=30)
 
     def _measure_clock(self, stream: HelperStream) -> None:
         for _ in range(20):
-            before_ns, device_ns, after_ns = stream.ping()
-            self._clock.observe(before_ns, device_ns, after_ns)
+            before_ns = time.monotonic_ns()
+            device_ns = stream.ping().now_ns
+            self._clock.observe(before_ns, device_ns, time.monotonic_ns())
 
     def _note_device(self, adb: AdbDevice, stream: HelperStream) -> None:
         swap_kib = int(adb.check_shell("grep SwapTotal /proc/meminfo").split()[1])

@@ -16,6 +16,7 @@ from lmk.device import helper_requests as r
 from lmk.device.helper_types import (
     CallState,
     Capability,
+    ControlPid,
     FileOp,
     KillFlag,
     TriggerKind,
@@ -23,7 +24,7 @@ from lmk.device.helper_types import (
 )
 from lmk.engine.target import RunOver
 from lmk.live.clock import DeviceClock
-from lmk.live.files import SAMPLE_MASK, SampledFiles
+from lmk.live.files import SAMPLE_MASK, Asker, SampledFiles
 from lmk.live.intake import Intake, Listener
 from lmk.live.log_wire import EVENTS_LOG, MAIN_LOG, event_payload, main_payload
 from lmk.policy import api
@@ -39,20 +40,23 @@ LOG_TAG = "lowmemorykiller"
 KILLINFO_TAG = 10195355
 
 
-class Stream(Protocol):
+class Stream(Asker, Protocol):
     """What the target needs of lmk.device.helper.HelperStream."""
 
     @property
     def hello(self) -> m.Hello:
         """What the helper said of itself."""
 
-    def request(self, message: r.Request, timeout_s: float = ...) -> m.Message:
-        """Send and wait for the answer."""
+    def send(self, message: r.Request) -> None:
+        """Send without wanting an answer."""
 
-    def post(self, message: r.Request, *, answer: bool = False) -> int:
-        """Send without waiting. ``answer``: its answers will come as events under the id returned."""
+    def post(self, message: r.Request, *, as_event: bool = False) -> int:
+        """Send; the answer comes as an event under the id returned."""
 
-    def next_event(self, timeout_s: float) -> tuple[int, m.Message] | None:
+    def done(self, message: r.Request) -> m.Done:
+        """Send and wait for Done."""
+
+    def next_event(self, timeout_s: float | None) -> tuple[int, m.Message] | None:
         """The next message that answers no ``request``: (id, message), or None at the time-out."""
 
 
@@ -137,7 +141,7 @@ class LiveTarget:
     def _sample_sometimes(self, now_ns: int) -> None:
         if now_ns - self._sampled_at_ns >= SAMPLE_INTERVAL_MS * NS_PER_MS:
             self._sampled_at_ns = now_ns
-            self._stream.post(r.GetSample(files=SAMPLE_MASK), answer=True)
+            self._stream.post(r.GetSample(files=SAMPLE_MASK), as_event=True)
 
     # ---- requests
 
@@ -156,7 +160,7 @@ class LiveTarget:
             api.WriteFile: self._write_file,
             api.SetOomScoreAdj: self._set_oom_score_adj,
             api.GetProperties: self._get_properties,
-            api.SetProperty: lambda q: self._post(r.Run(argv=("setprop", q.name, q.text))),
+            api.SetProperty: lambda q: self._stream.send(r.Run(argv=("setprop", q.name, q.text))),
             api.ProbePidfd: lambda _: self._stream.hello.pidfd_open == CallState.PRESENT,
             api.OpenPidfd: self._open_pidfd,
             api.ClosePidfd: self._close_pidfd,
@@ -166,22 +170,19 @@ class LiveTarget:
             api.Kill: self._kill,
             api.ArmPsi: lambda q: self._arm(r.Arm(slot=q.level, text=q.text)),
             api.ArmVmpressure: self._arm_vmpressure,
-            api.Disarm: lambda q: self._post(r.Arm(slot=q.level, text="")),
+            api.Disarm: lambda q: self._stream.send(r.Arm(slot=q.level, text="")),
             api.TakeVmpressure: lambda _: self._intake.take_vmpressure(),
             api.TakeMemoryEvents: lambda _: self._intake.take_memory_events(),
             api.OpenMemoryEvents: self._open_memory_events,
             api.OpenKernelKills: lambda _: errno.ENOENT,
             api.Send: self._send,
-            api.CloseConnection: lambda q: self._post(r.CloseConnection(connection=q.connection)),
+            api.CloseConnection: lambda q: self._stream.send(r.CloseConnection(connection=q.connection)),
             api.Log: self._log,
             api.EventLog: self._event_log,
             api.HandlerBegin: lambda _: None,
             api.HandlerEnd: lambda _: None,
             Decision: lambda _: None,
         }
-
-    def _post(self, message: r.Request) -> None:
-        self._stream.post(message)
 
     def _read_file(self, request: api.ReadFile) -> str | api.FileError:
         had_sample = bool(self._files.sampled_ns)
@@ -206,35 +207,28 @@ class LiveTarget:
     def _write_file(self, request: api.WriteFile) -> api.FileError | None:
         if "/memory." in request.path:
             # A soft limit: lmkd only logs its failure, and a decision must not wait behind a dozen of them.
-            self._post(r.WriteFile(path=request.path, data=request.text.encode()))
+            self._stream.send(r.WriteFile(path=request.path, data=request.text.encode()))
             return None
-        done = self._stream.request(r.WriteFile(path=request.path, data=request.text.encode()))
-        assert isinstance(done, m.Done)
+        done = self._stream.done(r.WriteFile(path=request.path, data=request.text.encode()))
         return api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None
 
     def _set_oom_score_adj(self, request: api.SetOomScoreAdj) -> api.AdjWritten:
-        known = self._intake.processes.pop(request.pid, None)
-        tgid = None
-        if known is not None and not known.status_error:
-            found = _TGID.search(known.status.decode(errors="surrogateescape"))
-            tgid = int(found[1]) if found else None
-            if tgid is not None and tgid != request.pid:
-                return api.AdjWritten(tgid)
-        start_ticks = known.start_ticks if known is not None else 0
-        write = r.WriteAdj(pid=request.pid, start_ticks=start_ticks, oom_score_adj=request.adj)
-        if known is not None:
-            if self._intake.handles.get(request.pid, (0, 0, 0))[0] != known.handle:
-                self._cgroups.pop(request.pid, None)  # another process has this pid now
-            self._intake.handles[request.pid] = known.handle, known.start_ticks, known.error
         self._written_adj[request.pid] = request.adj
-        if tgid is not None:
-            # The helper has just read the process's files: it lives, so the write can hardly fail, and nobody
-            # waits for it. Should it die meanwhile, its pidfd says so.
-            self._post(write)
-            return api.AdjWritten(tgid)
-        done = self._stream.request(write)
-        assert isinstance(done, m.Done)
-        return api.AdjWritten(tgid, api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None)
+        waiting = self._intake.registered.get(request.pid)
+        if waiting:
+            return self._written_by_helper(waiting.popleft())
+        done = self._stream.done(r.WriteAdj(pid=request.pid, oom_score_adj=request.adj))
+        return api.AdjWritten(None, api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None)
+
+    def _written_by_helper(self, process: ControlPid) -> api.AdjWritten:
+        """The helper did as lmkd does when the packet came (WRITE_ADJ); nobody has to wait for a round trip."""
+        if self._intake.handles.get(process.pid, (0, 0, 0))[0] != process.handle:
+            self._cgroups.pop(process.pid, None)  # another process has this pid now
+        self._intake.handles[process.pid] = process.handle, process.start_ticks, process.error
+        found = None if process.status_error else _TGID.search(process.status.decode(errors="surrogateescape"))
+        failed = process.adj_error and process.adj_op != FileOp.REFUSED
+        error = api.FileError(_OPS[FileOp(process.adj_op)], process.adj_error) if failed else None
+        return api.AdjWritten(int(found[1]) if found else None, error)
 
     def _get_properties(self, request: api.GetProperties) -> Mapping[str, str]:
         known = self._properties()
@@ -245,9 +239,7 @@ class LiveTarget:
         if not handle and not error:
             adj = self._written_adj.get(request.pid, 0)
             item = WatchItem(pid=request.pid, uid=-1, oom_score_adj=adj)
-            answer = self._stream.request(r.Watch(items=(item,)))
-            assert isinstance(answer, m.Watched)
-            result = answer.results[0]
+            result = self._stream.request(r.Watch(items=(item,)), m.Watched).results[0]
             handle, error = result.handle, result.error
             self._intake.handles[request.pid] = handle, result.start_ticks, error
         return api.Opened(handle, 0) if handle else api.Opened(-1, error or errno.ESRCH)
@@ -274,15 +266,14 @@ class LiveTarget:
             flags=KillFlag.BOOST | (KillFlag.CHECK_ADJ if adj is not None else 0),
             oom_score_adj=adj or 0,
         )
-        request_id = self._stream.post(kill, answer=True)
+        request_id = self._stream.post(kill, as_event=True)
         self._intake.sent_kill(request_id, self.woke_ns() or 0)
         # Whether it worked comes with Signalled: lmkd does not wait for its reaper threads either.
         return api.Killed(0, queued=True)
 
     def _arm(self, arm: r.Arm) -> api.FileError | None:
-        answer = self._stream.request(arm)
-        assert isinstance(answer, m.Armed)
-        return api.FileError("write", answer.error) if answer.error else None
+        error = self._stream.request(arm, m.Armed).error
+        return api.FileError("write", error) if error else None
 
     def _arm_vmpressure(self, request: api.ArmVmpressure) -> api.FileError | None:
         self._intake.vmpressure = True
@@ -296,14 +287,14 @@ class LiveTarget:
         return api.MemoryEventSupport(created=True, direct_reclaim=True, kswapd=True, fd=0)
 
     def _send(self, request: api.Send) -> int:
-        self._post(r.ControlReply(connection=request.connection, data=request.data))
+        self._stream.send(r.ControlReply(connection=request.connection, data=request.data))
         return 0
 
     def _log(self, request: api.Log) -> None:
-        self._post(r.Log(log_id=MAIN_LOG, payload=main_payload(request.level, LOG_TAG, request.text)))
+        self._stream.send(r.Log(log_id=MAIN_LOG, payload=main_payload(request.level, LOG_TAG, request.text)))
 
     def _event_log(self, request: api.EventLog) -> None:
-        self._post(r.Log(log_id=EVENTS_LOG, payload=event_payload(KILLINFO_TAG, request.fields)))
+        self._stream.send(r.Log(log_id=EVENTS_LOG, payload=event_payload(KILLINFO_TAG, request.fields)))
 
 
 def reap_method(hello: m.Hello) -> str:
