@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from lmk.policy.api import (
     CgroupAttributePath,
     Exit,
@@ -44,6 +42,7 @@ from lmk.policy.lmkd.memory_events import drop_direct_reclaim_threshold, use_mem
 from lmk.policy.lmkd.monitors import start_monitors, stop_monitors
 from lmk.policy.lmkd.params import PROPERTY_BY_NAME, PROPERTY_NAMES, load_params, parse_property_bool
 from lmk.policy.lmkd.process_table import Process
+from lmk.policy.lmkd.strerror import strerror
 from lmk.policy.lmkd.victim import close_connection, send
 from lmk.policy.lmkd.waiting import remove_record
 from lmk.policy.oom_adj import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, OomAdj
@@ -84,7 +83,7 @@ def handle_packet(d: Daemon, slot: int, packet: PacketEvent) -> Steps:
     if client.connection != packet.connection:
         errno = EBADF if client.connection is None else EAGAIN
     if errno:
-        yield error(f"control data socket read failed; {os.strerror(errno)}")
+        yield error(f"control data socket read failed; {strerror(errno)}")
         return
     if not packet.data:
         yield error("Got EOF on control data socket")

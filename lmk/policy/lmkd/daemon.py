@@ -117,6 +117,10 @@ class PsiState:
     initialised: bool = False
     swap_threshold: int = 0  #: where it is computed only once
     in_reclaim: bool = False  #: Android 11.0
+    # a vendor's lmkd that leaves out zones whose pages are skipped
+    all_watermarks: Watermarks = attrs.field(factory=Watermarks)
+    skipped_pages: list[int] = attrs.field(factory=lambda: [0] * 5)
+    mglru: bool = True
 
 
 @attrs.define

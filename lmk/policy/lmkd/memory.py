@@ -5,15 +5,15 @@ Results are in pages: a kB number is divided by the page size in KiB, as in C.
 
 from __future__ import annotations
 
-import os
-
 import attrs
 
 from lmk.policy.api import FileError, ReadFile, ReadGpuTotal
 from lmk.policy.lmkd.daemon import Daemon, Steps, error
 from lmk.policy.lmkd.kernel_text import INT64_MAX, INT64_MIN, parse_pairs, parse_psi
 from lmk.policy.lmkd.params import LmkdParams
-from lmk.policy.lmkd.watermark import Watermarks, parse_watermarks
+from lmk.policy.lmkd.strerror import strerror
+from lmk.policy.lmkd.versions import Behaviour
+from lmk.policy.lmkd.watermark import ZoneMarks, parse_zones, sum_watermarks
 from lmk.procfs.meminfo import Meminfo
 from lmk.procfs.psi import Pressure
 from lmk.procfs.vmstat import Vmstat
@@ -26,6 +26,7 @@ ZONEINFO_PATH = "/proc/zoneinfo"
 PSI_MEMORY_PATH = "/proc/pressure/memory"
 PSI_IO_PATH = "/proc/pressure/io"
 PSI_CPU_PATH = "/proc/pressure/cpu"
+WATERMARK_REFRESH_MS = 60_000
 
 #: In the order of the killinfo event.
 MEMINFO_FIELDS = (
@@ -40,6 +41,9 @@ VMSTAT_FIELDS = (
     *("pgscan_kswapd", "pgscan_direct", "pgrefill", "nr_free_pages", "pgscan_direct_throttle"),
 )
 _VMSTAT_INDEX = {name: index for index, name in enumerate(VMSTAT_FIELDS)}
+_PGSKIP_FIELDS = ("pgskip_dma", "pgskip_dma32", "pgskip_normal", "pgskip_high", "pgskip_movable")
+_VENDOR_VMSTAT_FIELDS = (*VMSTAT_FIELDS, *_PGSKIP_FIELDS)
+_VENDOR_VMSTAT_INDEX = {name: index for index, name in enumerate(_VENDOR_VMSTAT_FIELDS)}
 
 
 def wrap(number: int) -> int:
@@ -72,20 +76,21 @@ class MemoryInfo:
     file_pages: int  #: Cached + SwapCached + Buffers
     easy: int = 0  #: easily available, see section 4.3
 
-    def free_swap(self, params: LmkdParams, mode: str) -> int:
-        """get_free_swap: pages of swap that count as free in a release; ``mode`` is the behaviour's."""
+    def free_swap(self, params: LmkdParams, behaviour: Behaviour) -> int:
+        """get_free_swap: pages of swap that count as free in a release."""
+        mode = behaviour.free_swap
         if mode == "raw":
             return self.swap_free
         if mode == "easy":
             return min(self.swap_free, self.easy)
+        if mode == "factor":
+            return min(self.swap_free, wrap(self.easy * behaviour.swap_factor))
         ratio = params.swap_compression_ratio
         if not ratio:
             return self.swap_free
         available = wrap(self.easy * ratio)
         if mode == "ratio_div" and params.swap_compression_ratio_div:
             available = c_div(available, params.swap_compression_ratio_div)
-        elif mode == "fork":
-            available = wrap(self.easy * 3)
         return min(self.swap_free, available)
 
 
@@ -100,6 +105,8 @@ class VmCounters:
     scan_kswapd: int
     scan_direct: int
     pgrefill: int
+    #: pgskip of the zones DMA, DMA32, Normal, High, Movable; a vendor's lmkd only
+    skipped: tuple[int, ...] = ()
 
     @property
     def file_pages(self) -> int:
@@ -111,25 +118,26 @@ def reread(path: str) -> Steps:
     """reread_file: the text (or value) of a file whose descriptor is kept, or None after an error line."""
     answer = yield ReadFile(path)
     if isinstance(answer, FileError):
-        yield error(f"{path} {answer.op}: {os.strerror(answer.errno)}")
+        yield error(f"{path} {answer.op}: {strerror(answer.errno)}")
         return None
     return answer
 
 
-def read_vmstat() -> Steps:
+def read_vmstat(d: Daemon) -> Steps:
     """vmstat_parse: ``VmCounters`` or None."""
     answer = yield from reread(VMSTAT_PATH)
     if answer is None:
         return None
+    index = _VENDOR_VMSTAT_INDEX if d.behaviour.skipped_zones else _VMSTAT_INDEX
     if isinstance(answer, Vmstat):
         counters = answer.counters
-        numbers: list[int] | None = [counters.get(name, 0) for name in VMSTAT_FIELDS]
+        numbers: list[int] | None = [counters.get(name, 0) for name in index]
     else:
-        numbers = parse_pairs(answer, _VMSTAT_INDEX, len(VMSTAT_FIELDS))
+        numbers = parse_pairs(answer, index, len(index))
     if numbers is None:
         yield error(f"{VMSTAT_PATH} parse error")
         return None
-    return VmCounters(*numbers[:7])
+    return VmCounters(*numbers[:7], tuple(numbers[len(VMSTAT_FIELDS) :]))  # type: ignore[arg-type,call-arg]
 
 
 def read_meminfo(d: Daemon) -> Steps:
@@ -189,17 +197,23 @@ def _read_gpu_kib(d: Daemon) -> Steps:
     return c_int32(total_bytes // 1024)
 
 
-def read_watermarks(d: Daemon) -> Steps:
-    """zoneinfo_parse and calc_zone_watermarks: ``Watermarks`` or None."""
+def read_zones(d: Daemon) -> Steps:
+    """zoneinfo_parse: a list of ``ZoneMarks``, or None."""
     answer = yield from reread(ZONEINFO_PATH)
     if answer is None:
         return None
-    watermarks: Watermarks | None = None
+    zones: list[ZoneMarks] | None = None
     if isinstance(answer, str | Zoneinfo):
-        watermarks = parse_watermarks(answer, d.behaviour)
-    if watermarks is None:
+        zones = parse_zones(answer, d.behaviour)
+    if zones is None:
         yield error(f"{ZONEINFO_PATH} parse error")
-    return watermarks
+    return zones
+
+
+def read_watermarks(d: Daemon) -> Steps:
+    """zoneinfo_parse and calc_zone_watermarks: ``Watermarks`` or None."""
+    zones = yield from read_zones(d)
+    return None if zones is None else sum_watermarks(zones, zones)
 
 
 def read_psi(path: str, full: bool, into: list[float]) -> Steps:

@@ -210,7 +210,7 @@ def _adjusted_level(d: Daemon, level: int, memory: MemoryInfo, pressure_pct: int
         if debug:
             yield info(f"Event upgraded to {LEVEL_NAMES[level]}")
     threshold = c_div(wrap(memory.swap_total * params.swap_free_low_percentage), 100)
-    if memory.free_swap(params, d.behaviour.free_swap) >= threshold:
+    if memory.free_swap(params, d.behaviour) >= threshold:
         if pressure_pct > params.downgrade_pressure:
             if debug:
                 yield info(f"Ignore {LEVEL_NAMES[level]} memory pressure")

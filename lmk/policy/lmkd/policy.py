@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from lmk.policy.api import (
@@ -25,9 +24,11 @@ from lmk.policy.lmkd.daemon import DATA_CONNECTIONS_MAX, LEVEL_NAMES, Daemon, Ha
 from lmk.policy.lmkd.memory import ZONEINFO_PATH
 from lmk.policy.lmkd.memory_events import poll_memory_events, use_memory_events
 from lmk.policy.lmkd.monitors import start_monitors
+from lmk.policy.lmkd.page_skip import read_mglru
 from lmk.policy.lmkd.params import LmkdParams
 from lmk.policy.lmkd.polling import main_loop
 from lmk.policy.lmkd.psi_strategy import handle_psi
+from lmk.policy.lmkd.strerror import strerror
 from lmk.policy.lmkd.versions import BASELINE, Behaviour, behaviour
 from lmk.policy.lmkd.waiting import handle_kill_done, handle_kill_failed
 
@@ -40,7 +41,7 @@ class LmkdPolicy:
     name = "lmkd"
 
     def __init__(self, release: Behaviour | str = BASELINE) -> None:
-        """``release``: a behaviour, or a tag of ``versions.TAGS`` (KeyError for another)."""
+        """``release``: a behaviour, or a name ``versions.behaviour`` knows (KeyError for another)."""
         self.behaviour = behaviour(release) if isinstance(release, str) else release
         self._daemon = Daemon(behaviour=self.behaviour, dialect=dialect_of(self.behaviour))
         self._steps = _run(self._daemon)
@@ -91,6 +92,8 @@ def _run(d: Daemon) -> Steps:
     d.machine = yield DescribeMachine()
     d.page_kib = max(d.machine.page_size // 1024, 1)
     yield from read_properties(d)
+    if d.behaviour.skipped_zones:
+        yield from read_mglru(d)
     if not (yield from _init(d)):
         yield info("exiting")
         yield Exit(0, returned=True)
@@ -140,7 +143,7 @@ def _init(d: Daemon) -> Steps:
     # Read as the biggest file, to size lmkd's buffer; nothing is made of it.
     answer = yield ReadFile(ZONEINFO_PATH, keep=False)
     if isinstance(answer, FileError):
-        reason = os.strerror(answer.errno)
+        reason = strerror(answer.errno)
         yield error(f"{ZONEINFO_PATH} {answer.op}: {reason}")
         yield error(f"Failed to read {ZONEINFO_PATH}: {reason}")
     d.pidfd_supported = yield ProbePidfd()

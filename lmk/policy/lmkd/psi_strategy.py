@@ -18,7 +18,6 @@ from lmk.policy.lmkd.daemon import (
     POLL_SHORT_MS,
     START,
     Daemon,
-    PsiState,
     Steps,
     diff_ms,
     error,
@@ -30,6 +29,7 @@ from lmk.policy.lmkd.memory import (
     PSI_CPU_PATH,
     PSI_IO_PATH,
     PSI_MEMORY_PATH,
+    WATERMARK_REFRESH_MS,
     MemoryInfo,
     VmCounters,
     read_meminfo,
@@ -38,13 +38,12 @@ from lmk.policy.lmkd.memory import (
     read_watermarks,
     wrap,
 )
+from lmk.policy.lmkd.page_skip import ZoneSkips, note_skipped_pages, refresh_by_zone
 from lmk.policy.lmkd.psi_rules import DIRECT_RECLAIM, KSWAPD_RECLAIM, NO_RECLAIM, evaluate
 from lmk.policy.lmkd.thrashing import measure_thrashing, measure_thrashing_11_0, restart_window
 from lmk.policy.lmkd.victim import KillContext, find_and_kill
 from lmk.policy.lmkd.waiting import kill_pending, stop_wait
 from lmk.units import c_div, c_int32
-
-WATERMARK_REFRESH_MS = 60_000
 
 
 def handle_psi(d: Daemon, level: int, by_event: bool) -> Steps:
@@ -83,7 +82,7 @@ def psi_event(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None)
 def _look(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> Steps:
     """Steps 7 to 15: read, decide, kill. Every return inside leaves polling alone, except the bail-out."""
     state = d.psi
-    counters: VmCounters | None = yield from read_vmstat()
+    counters: VmCounters | None = yield from read_vmstat(d)
     if counters is None:
         yield error("Failed to parse vmstat!")
         return
@@ -99,6 +98,7 @@ def _look(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> 
     elif d.behaviour.first_call_initialised and not state.initialised:
         restart_window(d, counters, refaults)
     state.initialised = True
+    skips = note_skipped_pages(d, counters) if d.behaviour.skipped_zones else None
     _look_at_swap(d, memory, evaluation)
     reclaim = _reclaim_state(d, counters, evaluation)
     if reclaim == NO_RECLAIM and vendor is None and _bails_out(d, refaults):
@@ -112,7 +112,7 @@ def _look(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> 
     evaluation.file_lru_kib = wrap(counters.file_pages * d.page_kib)
     if vendor is not None:
         evaluation.vendor_reason, evaluation.vendor_min_adj = vendor.reason, vendor.min_adj
-    done = yield from _decide_and_kill(d, memory, evaluation)
+    done = yield from _decide_and_kill(d, memory, evaluation, skips)
     if done:
         _set_polling(d, by_event, reclaim, evaluation.swap_low)
 
@@ -129,7 +129,7 @@ def _look_at_swap(d: Daemon, memory: MemoryInfo, e: Evaluation) -> None:
     state, percentage = d.psi, d.params.swap_free_low_percentage
     e.swap_total_pages, e.swap_free_pages = memory.swap_total, memory.swap_free
     e.easy_pages, e.anon_pages, e.shmem_pages = memory.easy, memory.anon, memory.shmem
-    e.free_swap_pages = memory.free_swap(d.params, d.behaviour.free_swap)
+    e.free_swap_pages = memory.free_swap(d.params, d.behaviour)
     if not percentage:
         return
     if d.behaviour.swap_threshold_each_call or not state.swap_threshold:
@@ -173,7 +173,7 @@ def _bails_out(d: Daemon, refaults: int) -> bool:
 
 def _refresh_watermarks(d: Daemon) -> Steps:
     """Step 13: once a minute, or when they are not known. False: zoneinfo failed, the call is over."""
-    state: PsiState = d.psi
+    state = d.psi
     stale = not d.zoneinfo_events and diff_ms(state.watermarks_ns, d.now_ns) > WATERMARK_REFRESH_MS
     if state.watermarks.high != 0 and not stale:
         return True
@@ -185,13 +185,16 @@ def _refresh_watermarks(d: Daemon) -> Steps:
     return True
 
 
-def _evaluate(d: Daemon, memory: MemoryInfo, e: Evaluation, psi: list[float]) -> Steps:
+def _evaluate(d: Daemon, memory: MemoryInfo, e: Evaluation, psi: list[float], skips: ZoneSkips | None) -> Steps:
     """Steps 13 and 14; False: zoneinfo failed."""
     state = d.psi
-    if not (yield from _refresh_watermarks(d)):
+    e.free_pages = wrap(memory.free - memory.cma_free)
+    if skips is not None:
+        if not (yield from refresh_by_zone(d, skips, e)):
+            return False
+    elif not (yield from _refresh_watermarks(d)):
         return False
     marks = state.watermarks
-    e.free_pages = wrap(memory.free - memory.cma_free)
     e.min_pages, e.low_pages, e.high_pages = marks.min, marks.low, marks.high
     e.watermark = marks.lowest_breached(e.free_pages)
     if d.behaviour.critical_stall and (yield from read_psi(PSI_MEMORY_PATH, True, psi)):
@@ -206,11 +209,11 @@ def _evaluate(d: Daemon, memory: MemoryInfo, e: Evaluation, psi: list[float]) ->
     return True
 
 
-def _decide_and_kill(d: Daemon, memory: MemoryInfo, e: Evaluation) -> Steps:
+def _decide_and_kill(d: Daemon, memory: MemoryInfo, e: Evaluation, skips: ZoneSkips | None) -> Steps:
     """Steps 13 to 15; False: the call ended early."""
     state = d.psi
     psi, io_psi, cpu_psi = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
-    if not (yield from _evaluate(d, memory, e, psi)):
+    if not (yield from _evaluate(d, memory, e, psi, skips)):
         return False
     evaluations: tuple[Evaluation, ...] = (e,)
     if e.reason == -1:
@@ -221,7 +224,7 @@ def _decide_and_kill(d: Daemon, memory: MemoryInfo, e: Evaluation) -> Steps:
         state.first_kill = False
         state.watermarks = attrs.evolve(state.watermarks, high=0)
         e = attrs.evolve(e)
-        if not (yield from _evaluate(d, memory, e, psi)):
+        if not (yield from _evaluate(d, memory, e, psi, skips)):
             yield _decision(evaluations[0], evaluations, 0, ())
             return False
         evaluations = (*evaluations, e)

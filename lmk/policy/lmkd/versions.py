@@ -246,11 +246,45 @@ class Behaviour:
     line_before_killinfo: bool
     kill_line: str
     counted_events: bool
-    #: Names of vendor changes laid over the release; see ``lmk.policy.lmkd.vendors``.
+    # Vendor changes laid over a release; no AOSP release has them.
     vendor: str = ""
+    swap_factor: int = 1  #: free swap is at most easily available memory times this
+    zones_by_name: bool = False
+    skipped_zones: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Vendor:
+    """A vendor's lmkd: a release, and the rows it changes (or adds)."""
+
+    name: str
+    base: str
+    source: str
+    changes: Mapping[str, Any]
+
+
+VENDORS: Mapping[str, Vendor] = {
+    vendor.name: vendor
+    for vendor in (
+        Vendor(
+            name="fork-2023-12",
+            base="14Q2",
+            source="appendix A; yaap/system_memory_lmkd c62ac7e, with Qualcomm's page-skip patches",
+            changes={
+                "free_swap": "factor",
+                "swap_factor": 3,
+                "zones_by_name": True,
+                "skipped_zones": True,
+            },
+        ),
+    )
+}
 
 
 @cache
 def behaviour(tag: str) -> Behaviour:
-    """The column of one tag. KeyError for an unknown tag."""
+    """The column of one tag, or a vendor's variant of one. KeyError for an unknown name."""
+    vendor = VENDORS.get(tag)
+    if vendor is not None:
+        return attrs.evolve(behaviour(vendor.base), vendor=vendor.name, **vendor.changes)
     return Behaviour(tag=tag, **{row.name: row.at(tag) for row in DIFFERENCES})

@@ -294,7 +294,7 @@ def _send_statistics(
         adj=record.adj,
         min_adj=context.min_adj,
         free_memory_kib=memory.free * page_kib,
-        free_swap_kib=memory.free_swap(d.params, d.behaviour.free_swap) * page_kib,
+        free_swap_kib=memory.free_swap(d.params, d.behaviour) * page_kib,
         reason=context.reason,
         thrashing_pct=context.thrashing,
         max_thrashing_pct=context.max_thrashing,

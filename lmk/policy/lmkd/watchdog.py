@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from lmk.policy.api import EventLog, HandlerBegin, Kill, ReapedEvent
 from lmk.policy.lmkd.daemon import Daemon, Steps, error, info, warning
+from lmk.policy.lmkd.strerror import strerror
 from lmk.policy.lmkd.victim import killinfo
 from lmk.policy.oom_adj import OOM_SCORE_ADJ_MAX
 
@@ -42,6 +41,6 @@ def log_reaped(d: Daemon, event: ReapedEvent) -> Steps:
     if event.kill_errno:
         yield error(f"Failed to kill process {event.pid}")
     elif event.release_errno:
-        yield error(f"process_mrelease {event.pid} failed: {os.strerror(event.release_errno)}")
+        yield error(f"process_mrelease {event.pid} failed: {strerror(event.release_errno)}")
     elif d.params.debug:
         yield info(f"Process {event.pid} was reaped in {event.took_ms}ms")

@@ -51,41 +51,54 @@ class _ParseError(Exception):
 
 
 @attrs.define
-class _ZoneSums:
-    """One zone while it is being parsed."""
+class ZoneMarks:
+    """One zone: the fields lmkd reads, and the largest of its protections."""
 
+    name: str = ""
+    node: int = 0
     fields: dict[str, int] = attrs.field(factory=dict)
     max_protection: int = 0
+
+    def populated(self) -> bool:
+        """lmkd leaves zones without pages out of the watermarks."""
+        return self.fields.get("present", 0) != 0
 
 
 def parse_watermarks(answer: str | Zoneinfo, behaviour: Behaviour) -> Watermarks | None:
     """None: parse error, as in lmkd's zoneinfo_parse. Never raises."""
+    zones = parse_zones(answer, behaviour)
+    return None if zones is None else sum_watermarks(zones, zones)
+
+
+def parse_zones(answer: str | Zoneinfo, behaviour: Behaviour) -> list[ZoneMarks] | None:
+    """The zones in the order of the file; None: parse error."""
     if isinstance(answer, Zoneinfo):
-        zones = _zones_of_value(answer, behaviour)
-        return None if zones is None else _sum(zones)
+        return _zones_of_value(answer, behaviour)
     try:
-        return _sum(_parse_zones(answer, behaviour))
+        if behaviour.zones_by_name:
+            return _parse_named_zones(answer, behaviour)
+        return _parse_zones(answer, behaviour)
     except _ParseError:
         return None
 
 
-def _sum(zones: list[_ZoneSums]) -> Watermarks:
-    low = high = minimum = reserve = 0
+def sum_watermarks(zones: list[ZoneMarks], reserving: list[ZoneMarks]) -> Watermarks:
+    """The marks of ``zones``, the reserve of ``reserving``."""
+    low = high = minimum = 0
+    reserve = sum(zone.max_protection + zone.fields.get("high", 0) for zone in reserving)
     for zone in zones:
         fields, protection = zone.fields, zone.max_protection
-        zone_high = fields.get("high", 0)
-        reserve += protection + zone_high
-        if fields.get("present", 0):
+        if zone.populated():
             minimum += protection + fields.get("min", 0)
             low += protection + fields.get("low", 0)
-            high += protection + zone_high
+            high += protection + fields.get("high", 0)
     return Watermarks(c_int64(minimum), c_int64(low), c_int64(high), c_int64(reserve))
 
 
-def _parse_zones(text: str, behaviour: Behaviour) -> list[_ZoneSums]:
+def _parse_zones(text: str, behaviour: Behaviour) -> list[ZoneMarks]:
     """zoneinfo_parse: a header with another node number than the last starts a node, which first needs
     its statistics."""
-    zones: list[_ZoneSums] = []
+    zones: list[ZoneMarks] = []
     node: int | None = None
     nodes = 0
     lines = iter(nonempty_lines(text))
@@ -103,12 +116,47 @@ def _parse_zones(text: str, behaviour: Behaviour) -> list[_ZoneSums]:
                 raise _ParseError
             node = number
             _parse_node(lines, behaviour.zoneinfo_node_fields)
-        zone = _ZoneSums()
+        zone = ZoneMarks(name=header.group(2), node=nodes)
         zones.append(zone)
         _parse_zone(lines, zone)
     if node is None:
         raise _ParseError
     return zones
+
+
+#: The names a vendor's lmkd knows, in its order; HighMem is not among them.
+NAMED_ZONES = ("DMA", "DMA32", "Normal", "High", "Movable", "Device")
+
+
+def _parse_named_zones(text: str, behaviour: Behaviour) -> list[ZoneMarks]:
+    """A vendor's zoneinfo_parse: zones by name, unknown ones left out; a node without statistics is no
+    error, and a zone that occurs twice in a node keeps what the second one does not say."""
+    zones: dict[tuple[int, str], ZoneMarks] = {}
+    node: int | None = None
+    nodes = 0
+    found_stats = False
+    lines = iter(nonempty_lines(text))
+    for line in lines:
+        header = _HEADER.match(line)
+        if header is None:
+            continue
+        number, name = _int32(header.group(1)), header.group(2)
+        if node != number or not found_stats:
+            if node != number:
+                nodes += 1
+                if nodes > NODES_MAX:
+                    raise _ParseError
+            node = number
+            found_stats = next(lines, "").startswith(_STATS_MARKER)
+            if not found_stats:
+                continue
+            _parse_node(lines, behaviour.zoneinfo_node_fields)
+        if name in NAMED_ZONES:
+            zone = zones.setdefault((nodes, name), ZoneMarks(name=name, node=nodes))
+            _parse_zone(lines, zone)
+    if node is None:
+        raise _ParseError
+    return list(zones.values())
 
 
 def _int32(digits: str) -> int:
@@ -132,7 +180,7 @@ def _parse_node(lines: Iterator[str], wanted: int) -> None:
     raise _ParseError
 
 
-def _parse_zone(lines: Iterator[str], zone: _ZoneSums) -> None:
+def _parse_zone(lines: Iterator[str], zone: ZoneMarks) -> None:
     """Consume lines up to ``pagesets``, or up to ``present 0``; the end of the file is an error."""
     for line in lines:
         tokens = blank_tokens(line)
@@ -160,10 +208,13 @@ def _max_protection(line: str) -> int:
     return max((0, *(parse_any_base(token) for token in tokens[:PROTECTIONS_MAX])))
 
 
-def _zones_of_value(info: Zoneinfo, behaviour: Behaviour) -> list[_ZoneSums] | None:
+def _zones_of_value(info: Zoneinfo, behaviour: Behaviour) -> list[ZoneMarks] | None:
     """The zones lmkd would have parsed from the text of the same value; None: it would have failed."""
     needed = _NODE_FIELDS[: behaviour.zoneinfo_node_fields]
-    zones: list[_ZoneSums] = []
+    if behaviour.zones_by_name:
+        named = [zone for zone in info.zones if zone.name in NAMED_ZONES]
+        return [_zone_of_value(zone) for zone in named if _has_stats(info, zone, needed)]
+    zones: list[ZoneMarks] = []
     node: int | None = None
     nodes = 0
     searching = False
@@ -184,8 +235,18 @@ def _zones_of_value(info: Zoneinfo, behaviour: Behaviour) -> list[_ZoneSums] | N
     return None if searching or node is None else zones
 
 
-def _zone_of_value(zone: Zone) -> _ZoneSums:
+def _has_stats(info: Zoneinfo, zone: Zone, needed: tuple[str, ...]) -> bool:
+    """Zones before the node's statistics are skipped."""
+    for other in info.zones:
+        if other.node == zone.node and other.node_stats is not None:
+            return all(name in other.node_stats for name in needed)
+        if other is zone:
+            return False
+    return False
+
+
+def _zone_of_value(zone: Zone) -> ZoneMarks:
     fields = {name: zone.fields[name] for name in _ZONE_FIELDS if name in zone.fields}
     # Parsing stops at "present 0", before the line with the protections.
     protection = zone.protection[:PROTECTIONS_MAX] if fields.get("present", 0) else ()
-    return _ZoneSums(fields=fields, max_protection=max((0, *protection)))
+    return ZoneMarks(name=zone.name, node=zone.node, fields=fields, max_protection=max((0, *protection)))
