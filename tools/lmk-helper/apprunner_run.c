@@ -254,10 +254,11 @@ static void answered(struct run *run, int index, const struct app_message *messa
 			break;
 		events_add_at(message->t_ns, plan->role == ADJ_ROLE_HOME ? "home_shown" : "launch",
 			      "\"app\":\"%s\",\"pid\":%d,\"cold\":%s,\"t_ms\":%.3f,\"launch_ms\":%.3f,"
-			      "\"minor_faults\":%llu,\"major_faults\":%llu",
+			      "\"in_front\":%s,\"minor_faults\":%llu,\"major_faults\":%llu",
 			      plan->name, (int)process->pid, process->cold ? "true" : "false",
 			      since_zero_ms(run, process->show_ns),
-			      (double)(message->t_ns - process->show_ns) / 1e6, (unsigned long long)message->a,
+			      (double)(message->t_ns - process->show_ns) / 1e6,
+			      run->adj.top == index ? "true" : "false", (unsigned long long)message->a,
 			      (unsigned long long)message->b);
 		break;
 	case APP_FILLED:
