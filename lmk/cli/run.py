@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
+from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, exit_code, new_run_dir
 from lmk.cli.terminal import RunDisplay
 from lmk.config.device import load_device_config
 from lmk.config.find import find_config, find_scenario
 from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline
-from lmk.errors import UserError
 from lmk.live.devices import KINDS, check_target, parse_target
 from lmk.live.session import Plan, run_live
 from lmk.policy.registry import POLICIES, make_policy
 from lmk.report.table import run_tables
-from lmk.resources import state_dir
-
-DEFAULT_CONFIG = "phone-2gb"
-DEFAULT_SCENARIO = "app-switching"
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,11 +53,6 @@ def run(args: argparse.Namespace) -> int:
     return exit_code(result)
 
 
-def exit_code(result: dict[str, Any]) -> int:
-    """0, or 1 when an expectation of the scenario was not met."""
-    return 0 if all(verdict["met"] for verdict in result["summary"]["expectations"]) else 1
-
-
 def _plan(args: argparse.Namespace) -> Plan:
     """Everything that the user can have got wrong is found here, before anything is built or booted."""
     config = load_device_config(find_config(args.config))
@@ -82,16 +71,3 @@ def _plan(args: argparse.Namespace) -> Plan:
         dry_run=args.dry_run,
         run_dir=run_dir,
     )
-
-
-def new_run_dir(asked: Path | None, name: str) -> Path:
-    """A directory of its own for a record. UserError if the one asked for holds something."""
-    if asked is None:
-        return state_dir("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{time.time_ns() % 1_000_000:06d}"
-    if asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
-        raise UserError(f"--record {asked}: is there already", "give a new or an empty directory")
-    try:
-        asked.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--record {asked}: {error.strerror}", "give a directory you may write") from None
-    return asked

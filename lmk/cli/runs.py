@@ -1,0 +1,31 @@
+"""What the verbs that run a scenario have in common: defaults, where records go, the exit code."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lmk.errors import UserError
+from lmk.resources import state_dir
+
+DEFAULT_CONFIG = "phone-2gb"
+DEFAULT_SCENARIO = "app-switching"
+
+
+def exit_code(result: dict[str, Any]) -> int:
+    """0, or 1 when an expectation of the scenario was not met."""
+    return 0 if all(verdict["met"] for verdict in result["summary"]["expectations"]) else 1
+
+
+def new_run_dir(asked: Path | None, name: str) -> Path:
+    """A directory of its own for a record. UserError if the one asked for holds something."""
+    if asked is None:
+        return state_dir("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{time.time_ns() % 1_000_000:06d}"
+    if asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
+        raise UserError(f"--record {asked}: is there already", "give a new or an empty directory")
+    try:
+        asked.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--record {asked}: {error.strerror}", "give a directory you may write") from None
+    return asked

@@ -1,0 +1,78 @@
+"""``lmk sim``: a scenario on the simulated device, with the same policy, record and report as ``lmk run``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, exit_code, new_run_dir
+from lmk.config.calibration import DEFAULT_NAME, find_calibration, load_calibration, shipped_calibrations
+from lmk.config.device import load_device_config
+from lmk.config.find import find_config, find_scenario
+from lmk.config.scenario import load_scenario
+from lmk.config.timeline import compile_timeline
+from lmk.errors import UserError
+from lmk.policy.registry import POLICIES, make_policy
+from lmk.report.table import run_tables
+from lmk.sim.check import check_plan
+from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``sim``."""
+    parser = verbs.add_parser("sim", help="run a scenario on a simulated device, in seconds and without a kernel")
+    parser.add_argument(
+        "config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help="a device config (phone-2gb)"
+    )
+    parser.add_argument(
+        "scenario", nargs="?", default=DEFAULT_SCENARIO, metavar="SCENARIO", help="a scenario (app-switching)"
+    )
+    parser.add_argument("--policy", default="lmkd", choices=POLICIES, help="who decides (lmkd)")
+    parser.add_argument("--seed", type=int, help="another seed than the scenario's")
+    parser.add_argument(
+        "--calibration",
+        default=DEFAULT_NAME,
+        metavar="NAME",
+        help=f"rates of the hardware: {', '.join(shipped_calibrations())} or a file ({DEFAULT_NAME})",
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="DIR", help="where to leave the record (default: a new directory)"
+    )
+    parser.add_argument(
+        "--event-budget", type=int, default=EVENTS_MAX, metavar="N", help=f"give up after N events ({EVENTS_MAX})"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it; 1 if an expectation was not met."""
+    result = run_sim(_plan(args))
+    if args.json:
+        print(json.dumps(result))
+    else:
+        Console().print(run_tables(result))
+    return exit_code(result)
+
+
+def _plan(args: argparse.Namespace) -> SimPlan:
+    config = load_device_config(find_config(args.config))
+    scenario = load_scenario(find_scenario(args.scenario))
+    timeline = compile_timeline(scenario, config, args.seed)
+    calibration = load_calibration(find_calibration(args.calibration))
+    if args.event_budget < 1:
+        raise UserError(f"--event-budget {args.event_budget}: must be at least 1", "leave it out for the default")
+    check_plan(config, calibration)
+    return SimPlan(
+        config=config,
+        calibration=calibration,
+        scenario=scenario,
+        timeline=timeline,
+        policy_name=args.policy,
+        make_policy=lambda: make_policy(args.policy, config.android),
+        run_dir=new_run_dir(args.record, f"sim-{config.name}-{scenario.name}"),
+        events_max=args.event_budget,
+    )

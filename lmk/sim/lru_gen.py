@@ -1,0 +1,229 @@
+"""Multi-generational LRU in aggregate: generations hold counts of pages per region instead of pages.
+
+Source: mm/vmscan.c (should_run_aging, get_type_to_scan, isolate_folios, try_to_inc_min_seq, inc_max_seq,
+reset_ctrl_pos), include/linux/mm_inline.h (lru_gen_folio_seq), mm/workingset.c (lru_gen_refault), Linux 6.12. Only
+tier 0 exists: all pages here are accessed through page tables.
+"""
+
+from __future__ import annotations
+
+from lmk.sim.lru import MAX_SWAPPINESS, Batch
+from lmk.sim.region import ANON, FILE, Region
+
+_MIN_NR_GENS = 2
+_MAX_NR_GENS = 4
+_MIN_LRU_BATCH = 64
+
+
+class GenerationLru:
+    """Implements ``Lru``."""
+
+    def __init__(self, swappiness: int) -> None:
+        self.refilled = 0
+        self._swappiness = swappiness
+        # lru_gen_init_lruvec
+        self._max = _MIN_NR_GENS + 1
+        self._min = [0, 0]
+        self._gens: list[dict[int, dict[Region, int]]] = [{seq: {} for seq in range(_MAX_NR_GENS)} for _ in range(2)]
+        self._sizes: list[dict[int, int]] = [dict.fromkeys(range(_MAX_NR_GENS), 0) for _ in range(2)]
+        #: Regions that may have accessed bits; a dict for its order.
+        self._young: dict[Region, None] = {}
+        # struct ctrl_pos of tier 0: this generation's counts and the decaying sums of those before
+        self._evicted = [0, 0]
+        self._refaulted = [0, 0]
+        self._old_evicted = [0, 0]
+        self._old_refaulted = [0, 0]
+
+    def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:  # noqa: ARG002
+        """See ``Lru``: folio_add_lru puts faulted pages into the youngest generation."""
+        self._put(region, self._max, pages)
+        region.touch(pages, now_ns)
+        self._young[region] = None
+
+    def remove(self, region: Region, pages: int) -> None:
+        """See ``Lru``."""
+        for seq in range(self._min[region.kind], self._max + 1):
+            bucket = self._gens[region.kind][seq]
+            held = bucket.get(region, 0)
+            if held:
+                self._cut(region, seq, min(held, pages))
+                pages -= min(held, pages)
+                if not pages:
+                    break
+        if not region.in_use and region.resident <= 0:
+            self._young.pop(region, None)
+
+    def follow(self, region: Region) -> None:
+        """See ``Lru``."""
+        self._young[region] = None
+
+    def counts(self, kind: int) -> tuple[int, int]:
+        """See ``Lru``; lru_gen_is_active: the two youngest generations count as active."""
+        sizes = self._sizes[kind]
+        active = sizes[self._max] + sizes.get(self._max - 1, 0)
+        return active, sum(sizes.values()) - active
+
+    def mark(self, region: Region) -> int:
+        """See ``Lru``: lru_gen_eviction stores min_seq."""
+        return self._min[region.kind]
+
+    def note_refault(self, region: Region, pages: int) -> bool:
+        """See ``Lru``: lru_gen_refault; recent are those evicted from what still is the oldest generation."""
+        if region.out_mark != self._min[region.kind]:
+            return False
+        self._refaulted[region.kind] += pages
+        return True
+
+    def note_reclaimed(self, kind: int, pages: int) -> None:
+        """See ``Lru``."""
+        self._evicted[kind] += pages
+
+    def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:
+        """See ``Lru``."""
+        batch = Batch()
+        swappiness = self._swappiness if can_swap else 0
+        if self._should_age(swappiness > 0, kswapd):
+            self._age(now_ns, batch, swappiness > 0)
+        kind = self._kind_to_scan(swappiness)
+        # isolate_folios: nothing in the one, then the other; without swap only file pages
+        for _ in range(2 if swappiness else 1):
+            self._scan(kind, want, now_ns, batch)
+            if batch.victims or batch.kept:
+                break
+            kind = 1 - kind
+        self._advance(swappiness > 0)
+        return batch
+
+    # ---- generations
+
+    def _put(self, region: Region, seq: int, pages: int) -> None:
+        bucket = self._gens[region.kind][seq]
+        bucket[region] = bucket.get(region, 0) + pages
+        self._sizes[region.kind][seq] += pages
+
+    def _cut(self, region: Region, seq: int, pages: int) -> None:
+        bucket = self._gens[region.kind][seq]
+        left = bucket[region] - pages
+        if left:
+            bucket[region] = left
+        else:
+            del bucket[region]
+        self._sizes[region.kind][seq] -= pages
+
+    def _should_age(self, can_swap: bool, kswapd: bool) -> bool:
+        oldest = self._min[ANON if can_swap else FILE]
+        if oldest + _MIN_NR_GENS > self._max:
+            return True
+        # get_nr_to_scan: no aging at the default priority, which direct reclaim starts with
+        if oldest + _MIN_NR_GENS < self._max or not kswapd:
+            return False
+        young = old = total = 0
+        for sizes in self._sizes if can_swap else self._sizes[FILE:]:
+            young += sizes[self._max]
+            old += sizes.get(self._max - _MIN_NR_GENS, 0)
+            total += sum(sizes.values())
+        return young * _MIN_NR_GENS > total or old * (_MIN_NR_GENS + 2) < total
+
+    def _age(self, now_ns: int, batch: Batch, can_swap: bool) -> None:
+        """inc_max_seq after a walk of all page tables: what was accessed becomes the youngest generation."""
+        batch.walked += sum(self._sizes[ANON].values()) + sum(self._sizes[FILE].values())
+        new = self._max + 1
+        for kind in (ANON, FILE):
+            self._gens[kind][new] = {}
+            self._sizes[kind][new] = 0
+        for region in list(self._young):
+            accessed = region.accessed(now_ns)
+            if accessed:
+                self._promote_all(region, accessed, new)
+            region.set_accessed(0, now_ns)
+            if not region.in_use:
+                del self._young[region]
+        self._max = new
+        for kind in (ANON, FILE):
+            if new - self._min[kind] + 1 > _MAX_NR_GENS:
+                self._drop_oldest(kind, can_swap)
+
+    def _promote_all(self, region: Region, accessed: int, new: int) -> None:
+        resident = max(1, region.resident)
+        for seq in range(self._min[region.kind], new):
+            held = self._gens[region.kind][seq].get(region, 0)
+            moved = min(held, held * accessed // resident) if accessed < resident else held
+            if moved:
+                self._cut(region, seq, moved)
+                self._put(region, new, moved)
+
+    def _drop_oldest(self, kind: int, can_swap: bool) -> None:
+        """inc_min_seq: the oldest pages join the next generation. Anonymous ones that cannot be swapped keep their
+        list, which by then is the youngest generation's (sequence numbers are taken modulo MAX_NR_GENS)."""
+        seq = self._min[kind]
+        target = self._max if kind == ANON and not can_swap else seq + 1
+        for region, pages in self._gens[kind][seq].items():
+            self._put(region, target, pages)
+        self._forget_oldest(kind)
+
+    def _forget_oldest(self, kind: int) -> None:
+        seq = self._min[kind]
+        del self._gens[kind][seq], self._sizes[kind][seq]
+        self._min[kind] = seq + 1
+        # reset_ctrl_pos with carryover
+        self._old_evicted[kind] = (self._old_evicted[kind] + self._evicted[kind]) // 2
+        self._old_refaulted[kind] = (self._old_refaulted[kind] + self._refaulted[kind]) // 2
+        self._evicted[kind] = self._refaulted[kind] = 0
+
+    def _advance(self, can_swap: bool) -> None:
+        """try_to_inc_min_seq; with swap both kinds keep in step."""
+        oldest = list(self._min)
+        for kind in (ANON, FILE) if can_swap else (FILE,):
+            while oldest[kind] + _MIN_NR_GENS <= self._max and not self._gens[kind][oldest[kind]]:
+                oldest[kind] += 1
+        if can_swap:
+            oldest[ANON] = min(oldest)
+            oldest[FILE] = max(oldest[ANON], self._min[FILE])
+        for kind in (ANON, FILE):
+            while self._min[kind] < oldest[kind]:
+                self._forget_oldest(kind)
+
+    # ---- eviction
+
+    def _kind_to_scan(self, swappiness: int) -> int:
+        if not swappiness:
+            return FILE
+        if self._min[ANON] < self._min[FILE]:
+            return ANON
+        if swappiness == 1:
+            return FILE
+        if swappiness == MAX_SWAPPINESS:
+            return ANON
+        # get_type_to_scan: positive_ctrl_err(anon, file)
+        refaulted_anon = self._refaulted[ANON] + self._old_refaulted[ANON]
+        total_anon = self._evicted[ANON] + self._old_evicted[ANON]
+        refaulted_file = self._refaulted[FILE] + self._old_refaulted[FILE]
+        total_file = self._evicted[FILE] + self._old_evicted[FILE]
+        if refaulted_file < _MIN_LRU_BATCH:
+            return FILE
+        left = refaulted_file * (total_anon + _MIN_LRU_BATCH) * swappiness
+        right = (refaulted_anon + 1) * total_file * (MAX_SWAPPINESS - swappiness)
+        return FILE if left <= right else ANON
+
+    def _scan(self, kind: int, want: int, now_ns: int, batch: Batch) -> None:
+        """scan_folios and folio_check_references: what was accessed goes to the youngest generation."""
+        seq = self._min[kind]
+        if seq + _MIN_NR_GENS > self._max:
+            return
+        bucket = self._gens[kind][seq]
+        while want > 0 and bucket:
+            region = next(iter(bucket))
+            held = bucket[region]
+            accessed = region.accessed(now_ns)
+            if accessed:
+                spared = min(held, -(-held * accessed // max(1, region.resident)))
+                region.set_accessed(accessed - spared, now_ns)
+                self._cut(region, seq, spared)
+                self._put(region, self._max, spared)
+                batch.kept += spared
+                held -= spared
+            taken = min(held, want)
+            if taken:
+                self._cut(region, seq, taken)
+                batch.victims.append((region, taken))
+                want -= taken

@@ -1,0 +1,302 @@
+"""The device's clock: events in a heap, and between them steps in which CPUs, reclaim and storage do their work.
+
+Nothing happens per tick: while nobody has work the clock jumps to the next event, and a step is as long as what goes on
+in it stays alike. Order is decided by (time, priority, sequence), never by a float or by hashing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Protocol
+
+from lmk.config.calibration import Calibration
+from lmk.config.device import DeviceConfig
+from lmk.errors import InfraError
+from lmk.sim.memory import Memory
+from lmk.sim.process import READ_AROUND_PAGES, Usage
+from lmk.sim.psi import Psi
+from lmk.sim.region import Region
+from lmk.sim.zone import HIGH, LOW, PAGE_BYTES
+from lmk.units import NS_PER_MS, NS_PER_S
+
+#: Resolution of time while kswapd or direct reclaim is at work; no rate depends on it.
+STEP_MAX_NS = 10 * NS_PER_MS
+#: And its lower bound, so that a run along a watermark advances.
+STEP_MIN_NS = NS_PER_MS // 2
+#: mm/vmscan.c MAX_RECLAIM_RETRIES: after so many fruitless runs kswapd leaves reclaim to the allocators.
+_KSWAPD_FAILURES_MAX = 16
+
+#: Order of events at one instant.
+PRIORITY_KERNEL, PRIORITY_PROCESS, PRIORITY_SCENARIO, PRIORITY_OBSERVER = range(4)
+
+
+class Runner(Protocol):
+    """Something that wants a CPU (lmk.sim.process, lmk.sim.reaper)."""
+
+    lane: int
+
+    @property
+    def runnable(self) -> bool: ...
+    @property
+    def writes_memory(self) -> bool: ...
+    @property
+    def io_waiting(self) -> bool: ...
+    def quiet_ns(self, machine: Machine) -> int | None: ...
+    def run(self, machine: Machine, span_ns: int) -> Usage: ...
+
+
+class Kswapd:
+    """Runner: background reclaim from the low to the high watermark (mm/vmscan.c, balance_pgdat)."""
+
+    writes_memory = False
+    io_waiting = False
+
+    def __init__(self) -> None:
+        self.awake = False
+        self.lane = -1
+        self._failures = 0
+
+    @property
+    def runnable(self) -> bool:
+        """See ``Runner``."""
+        return self.awake
+
+    def quiet_ns(self, machine: Machine) -> int | None:  # noqa: ARG002
+        """See ``Runner``."""
+        return STEP_MAX_NS
+
+    def progress(self) -> None:
+        """Somebody reclaimed something: it may try again."""
+        self._failures = 0
+
+    def wake(self, machine: Machine) -> None:
+        """wakeup_kswapd: unless it has given up."""
+        if not self.awake and self._failures < _KSWAPD_FAILURES_MAX:
+            self.awake = True
+            machine.memory.events.pageoutrun += 1
+            machine.add_runner(self)
+            machine.reclaim_event(kswapd=True, begin=True)
+
+    def run(self, machine: Machine, span_ns: int) -> Usage:
+        """See ``Runner``: all of its time counts as a memory stall (psi_memstall_enter in balance_pgdat)."""
+        memory, zones = machine.memory, machine.memory.zones
+        budget = machine.cpu_ns(span_ns)
+        spent = 0
+        while spent < budget and not zones.balanced():
+            want = max(READ_AROUND_PAGES, sum(max(0, zone.user_marks[HIGH] - zone.free) for zone in zones.zones))
+            freed, cost = memory.reclaim(want, budget - spent, kswapd=True, now_ns=machine.now_ns)
+            spent += cost
+            if freed:
+                self._failures = 0
+            elif not cost or spent >= budget:
+                self._failures += 1
+                break
+        if zones.balanced() or self._failures >= _KSWAPD_FAILURES_MAX:
+            self.awake = False
+            machine.remove_runner(self)
+            machine.reclaim_event(kswapd=True, begin=False)
+        wall = min(span_ns, machine.wall_ns(spent))
+        return Usage(run=wall, stall=wall)
+
+
+class Machine:
+    """One device. ``psi_event``, ``memory_event`` and ``oom`` are set by whoever listens."""
+
+    def __init__(self, config: DeviceConfig, calibration: Calibration, *, events_max: int) -> None:
+        self.config = config
+        self.calibration = calibration
+        self.memory = Memory(config, calibration)
+        self.now_ns = 0
+        self.cpus = config.cpus
+        self.psi = Psi(config.cpus, self._psi_fired)
+        self.kswapd = Kswapd()
+        self.psi_event: Callable[[int], None] = lambda _: None
+        self.memory_event: Callable[[int], None] | None = None
+        self.oom: Callable[[], bool] = lambda: False
+        self.disturbed: Callable[[dict[Region, None]], None] = lambda _: None
+        #: Events and steps so far; at the limit the run ends with an error.
+        self.events = 0
+        self._events_max = events_max
+        self._heap: list[tuple[int, int, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._runners: dict[Runner, None] = {}
+        self._lanes = [0] * config.cpus
+        # CPU time is wall time times _share[1] / _share[0]
+        self._share = (1, 1)
+        self._readers = 1
+        self._in_direct_reclaim = False
+        storage = config.storage
+        bytes_per_s = storage.read_bytes_per_s if storage else calibration.storage_read_kib_per_s * 1024
+        iops = storage.iops if storage else calibration.storage_iops
+        request_ns = max(NS_PER_S // iops, READ_AROUND_PAGES * PAGE_BYTES * NS_PER_S // bytes_per_s)
+        self._page_read_ns = max(1, (request_ns + calibration.storage_request_us * 1000) // READ_AROUND_PAGES)
+
+    # ---- events
+
+    def at(self, t_ns: int, call: Callable[[], None], priority: int = PRIORITY_PROCESS) -> None:
+        """Have something called at a time (now, if that has passed)."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (max(t_ns, self.now_ns), priority, self._sequence, call))
+
+    def advance(self, until_ns: int | None, stop: Callable[[], bool]) -> None:
+        """Let time pass until ``until_ns`` or ``stop()``, whichever comes first. Raises InfraError over budget."""
+        heap = self._heap
+        while not stop():
+            next_ns = heap[0][0] if heap else None
+            poll_ns = self.psi.poll_at_ns
+            if poll_ns is not None and (next_ns is None or poll_ns < next_ns):
+                next_ns = poll_ns
+            if next_ns is not None and next_ns <= self.now_ns:
+                self._count()
+                if poll_ns is not None and poll_ns <= self.now_ns:
+                    self.psi.poll(self.now_ns)
+                else:
+                    heapq.heappop(heap)[3]()
+                continue
+            if until_ns is not None and self.now_ns >= until_ns:
+                return
+            horizon_ns = min(t for t in (next_ns, until_ns) if t is not None) if (next_ns or until_ns) else None
+            if horizon_ns is None:
+                raise InfraError("the simulated device has nothing left to do", "report this scenario")
+            runners = [runner for runner in self._runners if runner.runnable]
+            if not runners:
+                self.now_ns = horizon_ns
+                continue
+            self._count()
+            self._step(runners, horizon_ns - self.now_ns)
+
+    def _count(self) -> None:
+        self.events += 1
+        if self.events > self._events_max:
+            raise InfraError(
+                f"the simulation reached its budget of {self._events_max} events at {self.now_ns / 1e9:.1f} s",
+                "a smaller scenario, or a larger --event-budget",
+            )
+
+    # ---- runners
+
+    def add_runner(self, runner: Runner) -> None:
+        """From now on it takes part in steps, whenever it is runnable."""
+        if runner not in self._runners:
+            self._runners[runner] = None
+            lane = self._lanes.index(min(self._lanes))
+            self._lanes[lane] += 1
+            runner.lane = lane
+
+    def remove_runner(self, runner: Runner) -> None:
+        """It no longer does."""
+        if runner in self._runners:
+            del self._runners[runner]
+            self._lanes[runner.lane] -= 1
+
+    def wall_ns(self, cpu_ns: int) -> int:
+        """How long CPU time takes at the present share."""
+        wanted, cpus = self._share
+        return cpu_ns * wanted // cpus if wanted > cpus else cpu_ns
+
+    def cpu_ns(self, wall_ns: int) -> int:
+        """How much CPU time that is."""
+        wanted, cpus = self._share
+        return wall_ns * cpus // wanted if wanted > cpus else wall_ns
+
+    def read_page_ns(self) -> int:
+        """Reading one file page from storage, which all readers share."""
+        return self._page_read_ns * self._readers
+
+    # ---- reclaim, called by runners
+
+    def note_allocation(self) -> None:
+        """Somebody allocates: kswapd is woken once every zone is below its low mark."""
+        if not self.kswapd.awake and not self.memory.zones.room(LOW):
+            self.kswapd.wake(self)
+
+    def direct_reclaim(self, want: int, budget_ns: int) -> tuple[int, int]:
+        """An allocation reclaims for itself; (pages, nanoseconds)."""
+        if not self._in_direct_reclaim:
+            self._in_direct_reclaim = True
+            self.reclaim_event(kswapd=False, begin=True)
+        self.memory.events.allocstall += 1
+        freed, spent = self.memory.reclaim(want, budget_ns, kswapd=False, now_ns=self.now_ns)
+        if freed:
+            self.kswapd.progress()
+        return freed, spent
+
+    def out_of_memory(self) -> bool:
+        """Nothing can be reclaimed: the OOM killer's turn. Returns whether somebody is dying."""
+        return self.oom()
+
+    def reclaim_event(self, *, kswapd: bool, begin: bool) -> None:
+        """vmscan tracepoints, as lmkd's memory events number them."""
+        if self.memory_event is not None:
+            self.memory_event((3 if begin else 4) if kswapd else (1 if begin else 2))
+
+    def _psi_fired(self, level: int) -> None:
+        self.psi_event(level)
+
+    # ---- steps
+
+    def _step(self, runners: list[Runner], limit_ns: int) -> None:
+        count = len(runners)
+        self._readers = max(1, sum(1 for runner in runners if runner.io_waiting))
+        running = count - sum(1 for runner in runners if runner.io_waiting)
+        self._share = (max(1, running), self.cpus)
+        span_ns = self._span(runners, limit_ns)
+        direct_before, self._in_direct_reclaim = self._in_direct_reclaim, False
+        usages = [(runner.lane, runner.run(self, span_ns)) for runner in runners]
+        if direct_before and not self._in_direct_reclaim:
+            self.reclaim_event(kswapd=False, begin=False)
+        self.now_ns += span_ns
+        self._account(usages, span_ns)
+        for runner in runners:
+            if not runner.runnable:
+                self.remove_runner(runner)
+        if self.memory.disturbed:
+            self.disturbed(self.memory.disturbed)
+            self.memory.disturbed = {}
+
+    def _span(self, runners: list[Runner], limit_ns: int) -> int:
+        writers = 0
+        span_ns = limit_ns
+        for runner in runners:
+            quiet_ns = runner.quiet_ns(self)
+            if quiet_ns is not None and quiet_ns < span_ns:
+                span_ns = quiet_ns
+            if runner.writes_memory:
+                writers += 1
+        if writers:
+            room = 0 if self.kswapd.awake else self.memory.zones.room(LOW)
+            until_low_ns = (room + 1) * self.wall_ns(self.calibration.fault_ns) // writers
+            span_ns = min(span_ns, max(until_low_ns, STEP_MAX_NS if self.kswapd.awake else STEP_MIN_NS))
+        return max(1, min(span_ns, limit_ns))
+
+    def _account(self, usages: list[tuple[int, Usage]], span_ns: int) -> None:
+        """What each CPU did, for PSI (psi_group_change, test_states)."""
+        wanted, cpus = self._share
+        lanes: dict[int, list[Usage]] = {}
+        for lane, usage in usages:
+            lanes.setdefault(lane, []).append(usage)
+        for lane in sorted(lanes):
+            here = lanes[lane]
+            if len(here) == 1 and wanted <= cpus:
+                usage = here[0]
+                stall = usage.stall + usage.io_stall
+                spans = (stall, stall, usage.io, usage.io, 0, usage.run + usage.io)
+            else:
+                spans = _shared(here, span_ns, wanted, cpus)
+            if spans[5]:
+                self.psi.account(lane, spans, self.now_ns)
+
+
+def _shared(usages: list[Usage], span_ns: int, wanted: int, cpus: int) -> tuple[int, int, int, int, int, int]:
+    """Several tasks on one CPU: some is any of them stalled; full is the one that runs being in reclaim
+    (cpu_curr()->in_memstall), or nobody running while one sleeps on a page."""
+    run = min(span_ns, sum(usage.run for usage in usages) * cpus // max(cpus, wanted))
+    stall_wall = min(span_ns, sum(usage.stall + usage.io_stall for usage in usages))
+    stall_cpu = min(run, sum(usage.stall for usage in usages) * cpus // max(cpus, wanted))
+    io = min(span_ns, max(usage.io for usage in usages))
+    io_stall = min(span_ns, max(usage.io_stall for usage in usages))
+    idle = span_ns - run
+    busy = min(span_ns, run + min(idle, io))
+    waiting = span_ns if wanted > cpus else min(span_ns, max(0, sum(usage.run for usage in usages) - run))
+    return stall_wall, stall_cpu + min(idle, io_stall), io, min(idle, io), waiting, busy

@@ -1,0 +1,265 @@
+"""All pages of the device: free, on the LRU lists, in zram, or the kernel's own; and what moving them costs.
+
+Every method that works returns nanoseconds of CPU time for its caller to spend. Source for what counts where:
+mm/vmscan.c (shrink_folio_list, reclaim_pages), mm/memory.c (do_anonymous_page, do_swap_page), mm/filemap.c,
+mm/workingset.c, Linux 6.12.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from lmk.config.calibration import Calibration, ZramCost
+from lmk.config.device import DeviceConfig
+from lmk.sim.lru import SWAP_CLUSTER_MAX, Lru
+from lmk.sim.lru_classic import ClassicLru
+from lmk.sim.lru_gen import GenerationLru
+from lmk.sim.region import ANON, FILE, Region
+from lmk.sim.zone import PAGE_KIB, Zones, reserved_bytes
+from lmk.sim.zram import Zram
+
+#: Pages of one aggregated step of reclaim; the kernel's own steps are SWAP_CLUSTER_MAX or 64.
+_BATCH_PAGES = 512
+#: Bounds a single call: steps that only move pages between generations cost time but free nothing.
+_STEPS_MAX = 64
+#: The default of vm.swappiness (mm/vmscan.c).
+_SWAPPINESS = 60
+
+
+@attrs.define
+class Events:
+    """vm_event counters and node statistics that only grow (mm/vmstat.c)."""
+
+    allocstall: int = 0
+    oom_kill: int = 0
+    pageoutrun: int = 0
+    pgactivate: int = 0
+    pgfault: int = 0
+    pgfree: int = 0
+    pgmajfault: int = 0
+    pgpgin_kib: int = 0
+    pgscan_anon: int = 0
+    pgscan_direct: int = 0
+    pgscan_file: int = 0
+    pgscan_kswapd: int = 0
+    pgsteal_anon: int = 0
+    pgsteal_direct: int = 0
+    pgsteal_file: int = 0
+    pgsteal_kswapd: int = 0
+    pswpin: int = 0
+    pswpout: int = 0
+    refault_anon: int = 0
+    refault_file: int = 0
+    restore_anon: int = 0
+    restore_file: int = 0
+
+
+class Memory:
+    """The state; see the module's docstring."""
+
+    def __init__(self, config: DeviceConfig, calibration: Calibration) -> None:
+        reserved = reserved_bytes(
+            config.memory_bytes, calibration.kernel_fixed_kib, calibration.kernel_reserved_permille
+        )
+        self.zones = Zones(config.memory_bytes, reserved, config.arch, config.vm)
+        self.zram: Zram | None = None
+        if config.zram is not None:
+            self.zram = Zram(config.zram.size_bytes, calibration.zram_overhead_permille)
+        swappiness = config.vm.get("swappiness", _SWAPPINESS)
+        mglru = config.kernel.mglru and config.kernel.base != "5.10"
+        self.lru: Lru = GenerationLru(swappiness) if mglru else ClassicLru(swappiness)
+        self.swappiness = swappiness
+        self.events = Events()
+        self.file_pages = 0
+        self.anon_pages = 0
+        #: mlocked anonymous memory
+        self.locked_pages = 0
+        self.process_pages = 0
+        self.calibration = calibration
+        algorithm = config.zram.algorithm if config.zram is not None else "lz4"
+        cost: ZramCost = calibration.zram[algorithm]
+        self.swap_out_ns = calibration.reclaim_anon_ns + cost.write_ns
+        self.swap_in_ns = calibration.swap_fault_ns + cost.read_ns
+        #: Changes with everything that a sample of the counters would show.
+        self.revision = 0
+        #: Regions in use that lost pages since somebody looked.
+        self.disturbed: dict[Region, None] = {}
+
+    @property
+    def total_kib(self) -> int:
+        """MemTotal."""
+        return self.zones.managed * PAGE_KIB
+
+    @property
+    def can_swap(self) -> bool:
+        """Whether reclaim may turn to anonymous pages now."""
+        return self.zram is not None and self.zram.free > 0 and self.swappiness > 0
+
+    def available_pages(self) -> int:
+        """MemAvailable."""
+        active, inactive = self.lru.counts(FILE)
+        return self.zones.available(active + inactive, 0)
+
+    # ---- faults; the caller has made sure that there is room
+
+    def write_new(self, region: Region, pages: int, now_ns: int) -> None:
+        """First write to anonymous pages."""
+        self._arrive(region, pages, refault=False, now_ns=now_ns)
+        self.events.pgfault += pages
+
+    def lock_new(self, pages: int) -> None:
+        """Anonymous pages that are mlocked as they appear."""
+        self.zones.take(pages)
+        self.locked_pages += pages
+        self.events.pgfault += pages
+        self.revision += 1
+
+    def swap_in(self, region: Region, pages: int, now_ns: int) -> bool:
+        """Pages come back from zram; their slots are freed at once (SWP_SYNCHRONOUS_IO). Returns whether they were
+        part of the working set, so that their reading counts as a stall."""
+        assert self.zram is not None
+        stall = self.lru.note_refault(region, pages)
+        region.out -= pages
+        self.zones.give(self.zram.drop(pages, region.stored_bytes))
+        self._arrive(region, pages, refault=True, now_ns=now_ns)
+        events = self.events
+        events.pgfault += pages
+        events.pgmajfault += pages
+        events.pswpin += pages
+        events.refault_anon += pages
+        events.restore_anon += pages if stall else 0
+        return stall
+
+    def read_file(self, region: Region, pages: int, refaulted: int, now_ns: int) -> bool:
+        """File pages are read, ``refaulted`` of them again. Returns whether waiting for them is a memory stall."""
+        stall = bool(refaulted) and self.lru.note_refault(region, refaulted)
+        region.out -= refaulted
+        self._arrive(region, pages, refault=refaulted * 2 > pages, now_ns=now_ns)
+        events = self.events
+        events.pgfault += -(-pages // 16)
+        events.pgmajfault += -(-pages // SWAP_CLUSTER_MAX)
+        events.pgpgin_kib += pages * PAGE_KIB
+        events.refault_file += refaulted
+        events.restore_file += refaulted if stall else 0
+        return stall
+
+    def _arrive(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:
+        self.zones.take(pages)
+        region.resident += pages
+        if region.kind == ANON:
+            self.anon_pages += pages
+        else:
+            self.file_pages += pages
+        self.lru.add(region, pages, refault=refault, now_ns=now_ns)
+        self.revision += 1
+
+    # ---- the end of a process
+
+    def free_resident(self, region: Region, pages: int) -> None:
+        """Resident pages of a region are freed for good."""
+        self.lru.remove(region, pages)
+        region.resident -= pages
+        if region.kind == ANON:
+            self.anon_pages -= pages
+        else:
+            self.file_pages -= pages
+        self.events.pgfree += pages
+        self.zones.give(pages)
+        self.revision += 1
+
+    def free_swapped(self, region: Region, pages: int) -> None:
+        """Slots of a region are freed for good."""
+        assert self.zram is not None
+        region.out -= pages
+        self.zones.give(self.zram.drop(pages, region.stored_bytes))
+        self.revision += 1
+
+    def hold_process(self, sign: int) -> None:
+        """The kernel's own memory for one process: comes (1) and goes (-1)."""
+        pages = -(-self.calibration.process_kib // PAGE_KIB)
+        if sign > 0:
+            self.zones.take(pages)
+        else:
+            self.zones.give(pages)
+        self.process_pages += sign * pages
+        self.revision += 1
+
+    # ---- reclaim
+
+    def reclaim(self, want: int, budget_ns: int, *, kswapd: bool, now_ns: int) -> tuple[int, int]:
+        """Evict until ``want`` pages are freed or the budget is spent; (pages reclaimed, nanoseconds)."""
+        calibration, lru, events = self.calibration, self.lru, self.events
+        reclaimed = spent = scanned = 0
+        for _ in range(_STEPS_MAX):
+            part = min(want - reclaimed, _BATCH_PAGES, (budget_ns - spent) // calibration.reclaim_file_ns + 1)
+            if part <= 0:
+                break
+            batch = lru.isolate(part, can_swap=self.can_swap, kswapd=kswapd, now_ns=now_ns)
+            spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns
+            if not batch.victims and not batch.kept and not batch.walked:
+                break
+            scanned += batch.kept
+            for region, pages in batch.victims:
+                scanned += pages
+                room = (max(0, budget_ns - spent) // self.swap_out_ns + 1) if region.kind == ANON else pages
+                done = self._evict(region, pages, room, now_ns)
+                reclaimed += done
+                if region.kind == ANON:
+                    spent += done * self.swap_out_ns
+                    events.pgsteal_anon += done
+                else:
+                    spent += done * calibration.reclaim_file_ns
+                    events.pgsteal_file += done
+            events.pgactivate += batch.kept
+            if batch.victims and batch.victims[0][0].kind == ANON:
+                events.pgscan_anon += batch.pages
+            else:
+                events.pgscan_file += batch.pages
+        if kswapd:
+            events.pgscan_kswapd += scanned
+            events.pgsteal_kswapd += reclaimed
+        else:
+            events.pgscan_direct += scanned
+            events.pgsteal_direct += reclaimed
+        if scanned:
+            self.revision += 1
+        return reclaimed, spent
+
+    def page_out(self, region: Region, pages: int, now_ns: int) -> tuple[int, int]:
+        """MADV_PAGEOUT of a part of a region, accessed or not (reclaim_pages); (pages, nanoseconds)."""
+        pages = min(pages, region.resident)
+        if region.kind == ANON:
+            pages = min(pages, self.zram.free if self.zram is not None else 0)
+        if pages <= 0:
+            return 0, 0
+        self.lru.remove(region, pages)
+        self._evict(region, pages, pages, now_ns)
+        region.set_accessed(min(region.resident, region.accessed(now_ns)), now_ns)
+        self.revision += 1
+        return pages, pages * (self.swap_out_ns if region.kind == ANON else self.calibration.reclaim_file_ns)
+
+    def _evict(self, region: Region, pages: int, room: int, now_ns: int) -> int:
+        """Pages that are off the lists leave memory, as far as there is time, swap and space for its pool."""
+        kept = 0
+        if region.kind == ANON:
+            assert self.zram is not None
+            possible = min(pages, room, self.zram.free)
+            kept, pages = pages - possible, possible
+            self.events.pswpout += pages
+            # The pool grows before the pages it takes in are freed, from the reserves if it must (PF_MEMALLOC).
+            grown = self.zram.store(pages, region.stored_bytes)
+            self.zones.give(pages)
+            self.zones.take(grown)
+            self.anon_pages -= pages
+        else:
+            self.zones.give(pages)
+            self.file_pages -= pages
+        region.resident -= pages
+        region.out += pages
+        region.out_mark = self.lru.mark(region)
+        if region.in_use:
+            self.disturbed[region] = None
+        self.lru.note_reclaimed(region.kind, pages)
+        if kept:
+            self.lru.add(region, kept, refault=False, now_ns=now_ns)
+        return pages

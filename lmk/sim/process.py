@@ -1,0 +1,275 @@
+"""One simulated process: its memory, and its single thread, which works through a queue of small jobs.
+
+The thread behaves like an app process of the guest's app runner (tools/lmk-helper/apprunner_app.c): it burns CPU time,
+writes new pages, touches old ones, and stalls in the allocator or on storage while doing so.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lmk.config.timeline import PlannedProcess
+from lmk.sim.psi import JIFFY_NS
+from lmk.sim.region import ANON, FILE, Region
+from lmk.sim.zone import MIN, PAGE_KIB
+from lmk.sim.zram import stored_bytes
+
+if TYPE_CHECKING:
+    from lmk.sim.machine import Machine
+
+#: mm/filemap.c, do_sync_mmap_readahead: one read around a fault, VM_READAHEAD_PAGES (128 KiB).
+READ_AROUND_PAGES = 32
+#: mm/internal.h MAX_RECLAIM_RETRIES: failed rounds of direct reclaim before the OOM killer is asked.
+_MAX_RECLAIM_RETRIES = 16
+
+BURN, NEW, TOUCH, CALL = range(4)
+
+
+class Usage:
+    """What a runner did during a step, in nanoseconds of wall time."""
+
+    __slots__ = ("io", "io_stall", "run", "stall")
+
+    def __init__(self, run: int = 0, stall: int = 0, io: int = 0, io_stall: int = 0) -> None:
+        self.run = run  #: on a CPU, stalled or not
+        self.stall = stall  #: on a CPU, in reclaim or waiting for it
+        self.io = io  #: asleep, waiting for storage
+        self.io_stall = io_stall  #: of that, for pages of the working set
+
+
+class Job:
+    """A piece of work. ``pages``: how many are left (BURN: nanoseconds); ``faults``: of a TOUCH, those not resident
+    when it began, -1 before that."""
+
+    __slots__ = ("call", "faults", "kind", "pages", "region")
+
+    def __init__(
+        self, kind: int, pages: int = 0, region: Region | None = None, call: Callable[[int], None] | None = None
+    ) -> None:
+        self.kind = kind
+        self.pages = pages
+        self.region = region
+        self.call = call
+        self.faults = -1
+
+
+class SimProcess:
+    """See the module's docstring. Also a runner of the machine while it has jobs."""
+
+    def __init__(self, pid: int, plan: PlannedProcess, files: tuple[Region, Region], born_ns: int) -> None:
+        self.pid = pid
+        self.plan = plan
+        self.born_ns = born_ns
+        self.adj = 0
+        self.locked_pages = 0
+        anon = plan.anon_kib // PAGE_KIB
+        hot = 0 if plan.locked else anon * plan.hot_permille // 1000
+        stored = stored_bytes(plan.ratio_permille)
+        self.hot = Region(f"{plan.name} hot", ANON, hot, stored)
+        self.cold = Region(f"{plan.name} cold", ANON, anon - hot, stored)
+        #: What grew or leaked beyond the planned size, in the order of writing, a region per stretch of time.
+        self.grown: list[Region] = []
+        self.hot_file, self.cold_file = files
+        #: File pages mapped, and so part of its resident size.
+        self.jobs: deque[Job] = deque()
+        self.killed = False
+        self.dead = False
+        self.frozen = False
+        self.lane = -1
+        self.io_waiting = False
+        self._debt = 0
+        self._failures = 0
+
+    # ---- sizes
+
+    @property
+    def anon_regions(self) -> list[Region]:
+        """All anonymous memory that reclaim may take."""
+        return [self.hot, self.cold, *self.grown]
+
+    @property
+    def anon_pages(self) -> int:
+        """RssAnon."""
+        return self.locked_pages + self.hot.resident + self.cold.resident + sum(r.resident for r in self.grown)
+
+    @property
+    def file_pages(self) -> int:
+        """RssFile: pages of its files that are in memory; every one it has read is mapped."""
+        return self.hot_file.resident + self.cold_file.resident
+
+    @property
+    def rss_pages(self) -> int:
+        """VmRSS."""
+        return self.anon_pages + self.file_pages
+
+    @property
+    def swap_pages(self) -> int:
+        """VmSwap."""
+        return self.hot.out + self.cold.out + sum(region.out for region in self.grown)
+
+    @property
+    def written_pages(self) -> int:
+        """Anonymous pages ever written and not freed."""
+        return self.anon_pages + self.swap_pages
+
+    # ---- work
+
+    def burn(self, span_ns: int) -> None:
+        """Queue CPU time."""
+        if span_ns > 0:
+            self.jobs.append(Job(BURN, span_ns))
+
+    def write(self, region: Region, pages: int) -> None:
+        """Queue the first write of anonymous pages."""
+        if pages > 0:
+            self.jobs.append(Job(NEW, pages, region))
+
+    def touch(self, region: Region, pages: int) -> None:
+        """Queue touching pages of a region, from its start."""
+        if pages > 0:
+            self.jobs.append(Job(TOUCH, pages, region))
+
+    def then(self, call: Callable[[int], None]) -> None:
+        """Queue a call with the time at which all before it was done."""
+        self.jobs.append(Job(CALL, call=call))
+
+    @property
+    def runnable(self) -> bool:
+        """Whether the thread has something to do and may do it."""
+        return bool(self.jobs) and not self.killed and not self.frozen
+
+    @property
+    def writes_memory(self) -> bool:
+        """Whether its current job takes pages."""
+        return self.jobs[0].kind in (NEW, TOUCH)
+
+    def quiet_ns(self, machine: Machine) -> int | None:
+        """How long a step may be at most on account of this runner, None: as long as it likes."""
+        job = self.jobs[0]
+        if job.kind == BURN:
+            return machine.wall_ns(job.pages) + self._debt
+        return None
+
+    def run(self, machine: Machine, span_ns: int) -> Usage:
+        """Work for ``span_ns`` of wall time."""
+        usage = Usage()
+        wall = span_ns - self._debt
+        self.io_waiting = False
+        jobs = self.jobs
+        while jobs and wall > 0:
+            job = jobs[0]
+            if job.kind == BURN:
+                need = machine.wall_ns(job.pages)
+                if need > wall:
+                    job.pages -= machine.cpu_ns(wall)
+                    wall = 0
+                    break
+                wall -= need
+                jobs.popleft()
+            elif job.kind == CALL:
+                jobs.popleft()
+                assert job.call is not None
+                job.call(machine.now_ns + span_ns - wall)
+            elif job.kind == NEW:
+                wall = self._write_some(machine, job, wall, usage)
+            else:
+                wall = self._touch_some(machine, job, wall, usage)
+            if self.killed:
+                break
+        # A page is not divided: what it took beyond the step is paid in the next one.
+        self._debt = max(0, -wall)
+        usage.run = span_ns - max(0, wall) - usage.io
+        return usage
+
+    def _write_some(self, machine: Machine, job: Job, wall: int, usage: Usage) -> int:
+        assert job.region is not None
+        pages, wall = self._allocate(machine, job.pages, machine.wall_ns(machine.calibration.fault_ns), wall, usage)
+        if pages:
+            if self.plan.locked:
+                machine.memory.lock_new(pages)
+                self.locked_pages += pages
+            else:
+                machine.memory.write_new(job.region, pages, machine.now_ns)
+            job.pages -= pages
+            if job.pages <= 0:
+                self.jobs.popleft()
+        return wall
+
+    def _touch_some(self, machine: Machine, job: Job, wall: int, usage: Usage) -> int:
+        region = job.region
+        assert region is not None
+        if job.faults < 0:
+            job.faults = _faults_of(region, job.pages)
+        job.faults = min(job.faults, region.out + (region.absent if region.kind == FILE else 0))
+        if job.faults:
+            before = job.faults
+            wall = self._fault(machine, job, region, wall, usage)
+            job.pages -= before - job.faults
+            return wall
+        # The rest is there: touching it only sets accessed bits.
+        region.touch(min(job.pages, region.resident), machine.now_ns)
+        machine.memory.lru.follow(region)
+        wall -= machine.wall_ns(min(job.pages, region.resident) * machine.calibration.touch_ns)
+        self.jobs.popleft()
+        return wall
+
+    def _fault(self, machine: Machine, job: Job, region: Region, wall: int, usage: Usage) -> int:
+        memory, now_ns = machine.memory, machine.now_ns
+        if region.kind == ANON:
+            page_ns = machine.wall_ns(memory.swap_in_ns)
+            pages, left = self._allocate(machine, job.faults, page_ns, wall, usage)
+            if pages and memory.swap_in(region, pages, now_ns):
+                # swap_read_folio: reading a page of the working set back is a stall, on the CPU with zram
+                usage.stall += min(
+                    wall - left, machine.wall_ns(pages * (memory.swap_in_ns - machine.calibration.swap_fault_ns))
+                )
+        else:
+            self.io_waiting = True
+            page_ns = machine.read_page_ns() + machine.wall_ns(machine.calibration.file_fault_ns)
+            pages, left = self._allocate(machine, job.faults, page_ns, wall, usage)
+            if pages:
+                refaulted = min(pages, region.out)
+                io_ns = min(pages * machine.read_page_ns(), max(0, wall - max(0, left)))
+                usage.io += io_ns
+                if memory.read_file(region, pages, refaulted, now_ns):
+                    usage.io_stall += io_ns
+        job.faults -= pages
+        return left
+
+    def _allocate(self, machine: Machine, pages: int, page_ns: int, wall: int, usage: Usage) -> tuple[int, int]:
+        """Get pages, by direct reclaim if need be; (how many, wall time left). Each costs ``page_ns`` to use.
+
+        mm/page_alloc.c, __alloc_pages_slowpath: below low kswapd is woken, at min the allocation reclaims for itself.
+        """
+        zones = machine.memory.zones
+        room = zones.room(MIN)
+        wanted = min(pages, wall // page_ns + 1)
+        if room > 0:
+            got = min(wanted, room)
+            machine.note_allocation()
+            return got, wall - got * page_ns
+        machine.note_allocation()
+        per_page = page_ns + machine.wall_ns(machine.memory.swap_out_ns)
+        want = max(READ_AROUND_PAGES, min(wanted, wall // per_page + 1))
+        budget = machine.cpu_ns(wall)
+        freed, spent = machine.direct_reclaim(want, budget)
+        spent_wall = min(max(wall, 0), machine.wall_ns(spent))
+        if freed:
+            self._failures = 0
+        else:
+            # reclaim_throttle(VMSCAN_THROTTLE_NOPROGRESS) sleeps for up to a jiffy
+            spent_wall += min(max(0, wall - spent_wall), JIFFY_NS)
+            self._failures += 1
+            if self._failures > _MAX_RECLAIM_RETRIES and machine.out_of_memory():
+                self._failures = 0
+        usage.stall += spent_wall
+        # Time passes even where reclaim had nothing at all to look at.
+        return 0, wall - max(spent_wall, 1)
+
+
+def _faults_of(region: Region, pages: int) -> int:
+    """Of the first ``pages`` of a region, those that are not in memory; what is out lies where the next touch comes."""
+    missing = region.out + (region.absent if region.kind == FILE else 0)
+    return min(pages, missing)

@@ -1,0 +1,75 @@
+"""A stretch of one process's memory that is used alike: its hot or cold part, anonymous or mapped from a file.
+
+Which pages of it were touched lately is kept as a number, not page by page: the accessed bits of its page table
+entries, counted. While the owner is in use the hot part is touched round and round, so the number grows by itself.
+"""
+
+from __future__ import annotations
+
+ANON, FILE = 0, 1
+
+
+class Region:
+    """Pages of one kind. ``resident + out`` of an anonymous one is what was written so far; a file's pages beyond
+    ``resident + out`` were never read. ``out`` is in zram, or evicted and remembered by its shadow entries."""
+
+    __slots__ = (
+        "_accessed",
+        "_period_ns",
+        "_stamp_ns",
+        "kind",
+        "name",
+        "out",
+        "out_mark",
+        "pages",
+        "resident",
+        "stored_bytes",
+    )
+
+    def __init__(self, name: str, kind: int, pages: int, stored_bytes: int = 0) -> None:
+        self.name = name
+        self.kind = kind
+        #: Size it is meant to have.
+        self.pages = pages
+        self.resident = 0
+        self.out = 0
+        #: The reclaim clock (see Lru.mark) when pages of it were evicted last.
+        self.out_mark = -1
+        #: One page of it in zram.
+        self.stored_bytes = stored_bytes
+        self._accessed = 0
+        self._stamp_ns = 0
+        self._period_ns = 0
+
+    def accessed(self, now_ns: int) -> int:
+        """Pages whose accessed bit is set."""
+        if not self._period_ns:
+            return min(self._accessed, self.resident)
+        since = now_ns - self._stamp_ns
+        if since >= self._period_ns:
+            return self.resident
+        return min(self.resident, self._accessed + self.resident * since // self._period_ns)
+
+    def set_accessed(self, pages: int, now_ns: int) -> None:
+        """Reclaim cleared bits: this many are left."""
+        self._accessed = pages
+        self._stamp_ns = now_ns
+
+    def touch(self, pages: int, now_ns: int) -> None:
+        """The owner touched this many resident pages."""
+        self.set_accessed(min(self.resident, self.accessed(now_ns) + pages), now_ns)
+
+    def use(self, period_ns: int, now_ns: int) -> None:
+        """From now on all of it is touched once per period; 0: no longer."""
+        self.set_accessed(self.accessed(now_ns), now_ns)
+        self._period_ns = period_ns
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody keeps touching it."""
+        return self._period_ns > 0
+
+    @property
+    def absent(self) -> int:
+        """Pages that were never there."""
+        return max(0, self.pages - self.resident - self.out)

@@ -1,0 +1,141 @@
+"""One simulated run from start to end: device, policy, record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from lmk import __version__
+from lmk.config.calibration import Calibration
+from lmk.config.device import DeviceConfig
+from lmk.config.expect import evaluate
+from lmk.config.scenario import Scenario
+from lmk.config.timeline import Timeline
+from lmk.engine.kills import KillJournal
+from lmk.engine.loop import Observer, run_policy
+from lmk.engine.observer import RecordingObserver
+from lmk.errors import LmkError
+from lmk.policy.api import EventLog, Log, Policy, Request
+from lmk.policy.decision import Decision
+from lmk.record.reader import RecordReader
+from lmk.record.writer import RecordWriter, update_meta
+from lmk.report.summary import run_json
+from lmk.sim.listener import RecordingListener
+from lmk.sim.target import SimTarget
+
+#: From here on a run's record holds decisions, kills, samples and events, but not each single exchange.
+LONG_RUN_MS = 30 * 60_000
+#: Samples per run at most; never closer than a live run's.
+_SAMPLES_MAX = 2000
+_SAMPLE_MS_MIN = 250
+EVENTS_MAX = 20_000_000
+
+
+@attrs.frozen(kw_only=True)
+class SimPlan:
+    """A run as asked for, checked."""
+
+    config: DeviceConfig
+    calibration: Calibration
+    scenario: Scenario
+    timeline: Timeline
+    policy_name: str
+    make_policy: Callable[[], Policy]
+    run_dir: Path
+    events_max: int = EVENTS_MAX
+    #: Answer the policy with /proc text instead of values; slower, with the same result.
+    text: bool = False
+
+
+def run_sim(plan: SimPlan) -> dict[str, Any]:
+    """Do it; returns the JSON object of the run. Raises LmkError, with the record complete up to then."""
+    with RecordWriter(plan.run_dir) as writer:
+        writer.meta(_facts(plan))
+        why, complete = "cut short", False
+        try:
+            why, complete = _simulate(plan, writer), True
+        except LmkError as error:
+            why = error.cause
+            raise
+        finally:
+            writer.meta({"complete": complete, "why": why})
+    with RecordReader(plan.run_dir) as reader:
+        result = run_json(reader)
+    update_meta(plan.run_dir, {"expectations": evaluate(plan.scenario.expect, result)})
+    with RecordReader(plan.run_dir) as reader:
+        return run_json(reader)
+
+
+def _simulate(plan: SimPlan, writer: RecordWriter) -> str:
+    journal = KillJournal(writer)
+    listener = RecordingListener(writer, journal)
+    long = plan.timeline.duration_ms >= LONG_RUN_MS
+    target = SimTarget(
+        plan.config,
+        plan.calibration,
+        plan.timeline,
+        listener,
+        events_max=plan.events_max,
+        sample_ms=max(_SAMPLE_MS_MIN, plan.timeline.duration_ms // _SAMPLES_MAX),
+        details=not long,
+        text=plan.text,
+    )
+    memory = target.machine.memory
+    writer.meta(
+        {
+            "device": {
+                "mem_total_kib": memory.total_kib,
+                "swap_total_kib": plan.config.swap_bytes // 1024,
+                "kernel": plan.config.kernel.base,
+                "cpus": plan.config.cpus,
+                "reap": "simulated",
+                "page_size": 4096,
+            }
+        }
+    )
+    recording: Observer = RecordingObserver(writer)
+    observers = [_WithoutReads(recording) if long else recording, journal]
+    why = run_policy(plan.make_policy(), target, _All(observers))
+    writer.meta({"duration_ms": plan.timeline.duration_ms, "sim_events": target.machine.events})
+    return why
+
+
+def _facts(plan: SimPlan) -> dict[str, Any]:
+    return {
+        "lmk_version": __version__,
+        "config": plan.config.name,
+        "android": plan.config.android,
+        "scenario": plan.scenario.name,
+        "scenario_text": Path(plan.scenario.path).read_text(),
+        "policy": plan.policy_name,
+        "dry_run": False,
+        "seed": plan.timeline.seed,
+        "target": "sim",
+        "calibration": {"name": plan.calibration.name, "class": plan.calibration.kind},
+        "properties": dict(plan.config.properties),
+        "disturbed": None,
+        "host_load": None,
+    }
+
+
+class _WithoutReads:
+    """Lets decisions and logs pass; what was read can be had again by running the same seed."""
+
+    def __init__(self, inner: Observer) -> None:
+        self._inner = inner
+
+    def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
+        if isinstance(request, (Decision, EventLog, Log)):
+            self._inner.exchanged(t_ns, request, answer)
+
+
+class _All:
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
+        for observer in self._observers:
+            observer.exchanged(t_ns, request, answer)

@@ -1,0 +1,345 @@
+"""A simulated device as the engine's target: every request of a policy, answered from the simulated kernel."""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lmk.config.calibration import Calibration
+from lmk.config.device import DeviceConfig
+from lmk.config.timeline import Timeline
+from lmk.engine.target import RunOver
+from lmk.policy import api
+from lmk.policy.decision import Decision
+from lmk.policy.lmkd.memcg import resolve_attribute
+from lmk.sim import procfs
+from lmk.sim.activity import Activity
+from lmk.sim.deaths import Deaths
+from lmk.sim.listener import SimListener
+from lmk.sim.machine import PRIORITY_KERNEL, PRIORITY_OBSERVER, Machine
+from lmk.sim.process import SimProcess
+from lmk.units import NS_PER_MS, NS_PER_US
+
+_CONNECTION = 1
+#: system_server as it talks to lmkd.
+_CLIENT = (200, 1000)
+_TICKS_PER_S = 100
+_MEMORY_FILES = ("/proc/meminfo", "/proc/vmstat", "/proc/zoneinfo")
+_PRESSURE_PREFIX = "/proc/pressure/"
+
+
+class SimTarget:
+    """See ``lmk.engine.target.Target``. ``text``: answer with /proc text instead of parsed values."""
+
+    def __init__(
+        self,
+        config: DeviceConfig,
+        calibration: Calibration,
+        timeline: Timeline,
+        listener: SimListener,
+        *,
+        events_max: int,
+        sample_ms: int,
+        details: bool,
+        text: bool = False,
+    ) -> None:
+        self._config = config
+        self._listener = listener
+        self._text = text
+        self._sample_ns = sample_ms * NS_PER_MS
+        self._event_ns = calibration.event_us * NS_PER_US
+        self.machine = Machine(config, calibration, events_max=events_max)
+        self.machine.psi_event = self._psi_event
+        self.deaths = Deaths(self.machine, self._living, self)
+        self.activity = Activity(self.machine, timeline, self, details=details)
+        self._properties: dict[str, str] = dict(config.properties)
+        self._ready: list[api.Event] = []
+        self._apart: deque[api.Event] = deque()
+        self._deadline_ns: int | None = None
+        self._waiting_for: api.Wait | None = None
+        self._started = False
+        self._processes: dict[int, SimProcess] = {}
+        self._handles: dict[int, SimProcess] = {}
+        self._next_handle = 1
+        self._watched: list[int] = []
+        self._memory_events: deque[api.MemoryEvent] = deque(maxlen=1024)
+        self._memory_events_ready = False
+        self._memcg = api.Memcg(2 if config.kernel.memcg == "v2" else 1)
+        self._sampled_revision = -1
+        self._handlers = self._request_handlers()
+
+    # ---- Target
+
+    def now_ns(self) -> int:
+        """See ``Target``."""
+        return self.machine.now_ns
+
+    def answer(self, request: api.Request) -> object:
+        """See ``Target``."""
+        return self._handlers[type(request)](request)
+
+    def close(self) -> None:
+        """See ``Target``: nothing to let go of."""
+
+    # ---- World, Listener of the parts of the device
+
+    def app_event(self, t_ns: int, kind: str, body: dict[str, Any]) -> None:
+        """See ``lmk.sim.activity.World``."""
+        if kind == "started":
+            self._listener.started(t_ns)
+            self._sample()
+        self._listener.app_event(t_ns, kind, body)
+        if kind == "spawned":
+            process = self.activity.apps_process(int(body["pid"]))
+            self._processes[process.pid] = process
+
+    def send_packet(self, data: bytes) -> None:
+        """See ``World``."""
+        self._deliver(api.PacketEvent(_CONNECTION, data, _CLIENT), 0)
+
+    def end_process(self, process: SimProcess) -> None:
+        """See ``World``."""
+        self.deaths.end(process)
+
+    def kill_outcome(self, pid: int, **values: int | str | None) -> None:
+        """See ``lmk.sim.deaths.Listener``."""
+        self._listener.kill_outcome(pid, **values)
+
+    def reaped(self, pid: int, release_errno: int, took_ms: int) -> None:
+        """See ``lmk.sim.deaths.Listener``."""
+        self._apart.append(api.ReapedEvent(pid, 0, release_errno, took_ms))
+
+    def kernel_oom_kill(self, process: SimProcess, t_ns: int) -> None:
+        """See ``lmk.sim.deaths.Listener``."""
+        self._listener.kernel_oom_kill(process, t_ns)
+
+    def process_died(self, process: SimProcess, signal: int) -> None:
+        """See ``lmk.sim.deaths.Listener``."""
+        del self._processes[process.pid]
+        self.activity.died(process, signal)
+
+    def _living(self) -> list[SimProcess]:
+        return list(self._processes.values())
+
+    # ---- waiting
+
+    def _wait(self, request: api.Wait) -> api.Wakeup | RunOver:
+        machine = self.machine
+        if not self._started:
+            self._started = True
+            self._begin()
+        if self._waiting_for is not request or self._deadline_ns is None:
+            timeout = request.timeout_ms
+            self._deadline_ns = None if timeout is None else machine.now_ns + timeout * NS_PER_MS
+        machine.advance(self._deadline_ns, self._must_return)
+        if self._apart:
+            # Such an event does not end the wait: the first deadline holds when the same request comes again.
+            self._waiting_for = request
+            return api.Wakeup((self._apart.popleft(),))
+        self._waiting_for = None
+        if self.activity.done and not self._ready:
+            self._sample()
+            return RunOver("the scenario ended")
+        events = self._ready
+        self._ready = []
+        events.extend(api.ExitEvent(handle) for handle in self._watched if self._handles[handle].dead)
+        return api.Wakeup(tuple(events))
+
+    def _must_return(self) -> bool:
+        if self._ready or self._apart or self.activity.done:
+            return True
+        return any(self._handles[handle].dead for handle in self._watched)
+
+    def _begin(self) -> None:
+        self._ready.append(api.ConnectEvent(_CONNECTION))
+        self.machine.at(self.machine.now_ns, self.activity.connected)
+        self.machine.at(self.machine.now_ns, self.activity.prepare)
+        self._sample_later()
+
+    def _deliver(self, event: api.Event, delay_ns: int) -> None:
+        if delay_ns:
+            self.machine.at(self.machine.now_ns + delay_ns, lambda: self._ready.append(event), PRIORITY_KERNEL)
+        else:
+            self._ready.append(event)
+
+    def _psi_event(self, level: int) -> None:
+        self._deliver(api.PressureEvent(level), self._event_ns)
+
+    def _memory_event(self, kind: int) -> None:
+        self._memory_events.append(api.MemoryEvent(kind))
+        if not self._memory_events_ready:
+            self._memory_events_ready = True
+            self._deliver(api.MemoryEventsReady(), self._event_ns)
+
+    # ---- samples
+
+    def _sample_later(self) -> None:
+        def sample() -> None:
+            if self.machine.memory.revision != self._sampled_revision:
+                self._sample()
+            self._sample_later()
+
+        self.machine.at(self.machine.now_ns + self._sample_ns, sample, PRIORITY_OBSERVER)
+
+    def _sample(self) -> None:
+        machine = self.machine
+        self._sampled_revision = machine.memory.revision
+        self._listener.sampled(machine.now_ns, machine.memory, machine.psi.memory_totals_us())
+
+    # ---- requests
+
+    def _request_handlers(self) -> dict[type[Any], Callable[[Any], object]]:
+        return {
+            api.Wait: self._wait,
+            api.DescribeMachine: lambda _: api.Machine(4096, _TICKS_PER_S),
+            api.DescribeMemcg: lambda _: self._memcg,
+            api.CgroupAttributePath: self._cgroup_path,
+            api.ReadFile: self._read_file,
+            api.ReadProcess: self._read_process,
+            api.ReadSizes: self._read_sizes,
+            api.ProcessExists: lambda q: q.pid in self._processes,
+            api.CheckWritable: lambda _: False,
+            api.ReadGpuTotal: lambda _: None,
+            api.WriteFile: self._write_file,
+            api.SetOomScoreAdj: self._set_oom_score_adj,
+            api.GetProperties: self._get_properties,
+            api.SetProperty: self._set_property,
+            api.ProbePidfd: lambda _: True,
+            api.OpenPidfd: self._open_pidfd,
+            api.ClosePidfd: self._close_pidfd,
+            api.WatchExit: self._watch_exit,
+            api.UnwatchExit: self._unwatch_exit,
+            api.StartReaper: self._start_reaper,
+            api.Kill: self._kill,
+            api.ArmPsi: self._arm_psi,
+            api.ArmVmpressure: lambda _: api.FileError("pressure_level", errno.ENOENT),
+            api.Disarm: lambda q: self.machine.psi.disarm(q.level),
+            api.TakeVmpressure: lambda _: (0, 0, 0),
+            api.TakeMemoryEvents: self._take_memory_events,
+            api.OpenMemoryEvents: self._open_memory_events,
+            api.OpenKernelKills: lambda _: errno.ENOENT,
+            api.Send: lambda _: 0,
+            api.CloseConnection: lambda _: None,
+            api.Log: lambda _: None,
+            api.EventLog: lambda _: None,
+            api.HandlerBegin: lambda _: None,
+            api.HandlerEnd: lambda _: None,
+            Decision: lambda _: None,
+        }
+
+    def _read_file(self, request: api.ReadFile) -> object:
+        memory, base, path = self.machine.memory, self._config.kernel.base, request.path
+        if path == "/proc/vmstat":
+            vmstat = procfs.vmstat(memory, base)
+            return procfs.vmstat_text(vmstat) if self._text else vmstat
+        if path == "/proc/meminfo":
+            meminfo = procfs.meminfo(memory)
+            return procfs.meminfo_text(meminfo) if self._text else meminfo
+        if path == "/proc/zoneinfo":
+            zoneinfo = procfs.zoneinfo(memory, base)
+            return procfs.zoneinfo_text(zoneinfo, procfs.zones_free(memory)) if self._text else zoneinfo
+        if path.startswith(_PRESSURE_PREFIX):
+            resource = path.removeprefix(_PRESSURE_PREFIX)
+            if resource in ("memory", "io", "cpu"):
+                pressure = self.machine.psi.pressure(resource, self.machine.now_ns)
+                return procfs.pressure_text(pressure) if self._text else pressure
+        return api.FileError("open", errno.ENOENT)
+
+    def _read_process(self, request: api.ReadProcess) -> str | api.FileError:
+        process = self._processes.get(request.pid)
+        if process is None:
+            return api.FileError("open", errno.ENOENT)
+        if request.file == "status":
+            return procfs.status_text(process)
+        if request.file == "cmdline":
+            return process.plan.process_name + "\0"
+        if request.file == "stat":
+            return procfs.stat_text(process, _TICKS_PER_S)
+        if request.file == "statm":
+            return procfs.statm_text(process)
+        if request.file == "cgroup":
+            group = "apps" if process.plan.uid >= 10000 else "system"
+            controller = "0:" if self._memcg.version == 2 else "1:memory"
+            return f"{controller}:/{group}/uid_{process.plan.uid}/pid_{process.pid}\n"
+        if request.file == "oom_score_adj":
+            return f"{process.adj}\n"
+        return api.FileError("open", errno.ENOENT)
+
+    def _read_sizes(self, request: api.ReadSizes) -> list[int | api.FileError]:
+        found: list[int | api.FileError] = []
+        for pid in request.pids:
+            process = self._processes.get(pid)
+            found.append(api.FileError("open", errno.ENOENT) if process is None else process.rss_pages)
+        return found
+
+    def _cgroup_path(self, request: api.CgroupAttributePath) -> str | None:
+        if request.pid is None:
+            return resolve_attribute(request.attribute, self._memcg.version, None)
+        text = self._read_process(api.ReadProcess(request.pid, "cgroup"))
+        return resolve_attribute(request.attribute, self._memcg.version, text) if isinstance(text, str) else None
+
+    def _write_file(self, request: api.WriteFile) -> api.FileError | None:
+        # Soft limits of cgroups are accepted; reclaim here does not look at them.
+        return None if "/memory." in request.path else api.FileError("open", errno.ENOENT)
+
+    def _set_oom_score_adj(self, request: api.SetOomScoreAdj) -> api.AdjWritten:
+        process = self._processes.get(request.pid)
+        if process is None:
+            return api.AdjWritten(None, api.FileError("open", errno.ENOENT))
+        process.adj = request.adj
+        return api.AdjWritten(request.pid)
+
+    def _get_properties(self, request: api.GetProperties) -> Mapping[str, str]:
+        return {name: self._properties[name] for name in request.names if name in self._properties}
+
+    def _set_property(self, request: api.SetProperty) -> None:
+        self._properties[request.name] = request.text
+
+    def _open_pidfd(self, request: api.OpenPidfd) -> api.Opened:
+        process = self._processes.get(request.pid)
+        if process is None:
+            return api.Opened(-1, errno.ESRCH)
+        handle, self._next_handle = self._next_handle, self._next_handle + 1
+        self._handles[handle] = process
+        return api.Opened(handle)
+
+    def _close_pidfd(self, request: api.ClosePidfd) -> None:
+        self._unwatch_exit(request)
+        self._handles.pop(request.handle, None)
+
+    def _watch_exit(self, request: api.WatchExit) -> int:
+        if request.handle not in self._handles:
+            return errno.EBADF
+        self._watched.append(request.handle)
+        return 0
+
+    def _unwatch_exit(self, request: api.UnwatchExit | api.ClosePidfd) -> None:
+        if request.handle in self._watched:
+            self._watched.remove(request.handle)
+
+    def _start_reaper(self, request: api.StartReaper) -> bool:
+        self.deaths.start_reaper(request.threads)
+        return True
+
+    def _kill(self, request: api.Kill) -> api.Killed:
+        handles, processes = self._handles, self._processes
+        process = processes.get(request.pid) if request.handle is None else handles.get(request.handle)
+        if process is None or process.dead:
+            return api.Killed(errno.ESRCH)
+        return api.Killed(0, queued=self.deaths.kill(process, queue=request.queue))
+
+    def _arm_psi(self, request: api.ArmPsi) -> api.FileError | None:
+        error = self.machine.psi.arm(request.level, request.text, self.machine.now_ns)
+        return api.FileError("write", error) if error else None
+
+    def _take_memory_events(self, _: api.TakeMemoryEvents) -> api.MemoryEvents:
+        entries = tuple(self._memory_events)
+        self._memory_events.clear()
+        self._memory_events_ready = False
+        return api.MemoryEvents(entries)
+
+    def _open_memory_events(self, _: api.OpenMemoryEvents) -> api.MemoryEventSupport:
+        self.machine.memory_event = self._memory_event
+        return api.MemoryEventSupport(created=True, direct_reclaim=True, kswapd=True, fd=0)

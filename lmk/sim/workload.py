@@ -1,0 +1,284 @@
+"""What the apps of a timeline do with their memory: launch, fill, grow, leak, touch again what they use.
+
+The work of one process is that of tools/lmk-helper/apprunner_app.c; a hot set that is all in memory costs nothing here,
+only what reclaim took of it is touched in earnest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from lmk.config.timeline import PlannedProcess
+from lmk.sim.machine import Machine
+from lmk.sim.process import SimProcess
+from lmk.sim.region import FILE, Region
+from lmk.sim.zone import PAGE_KIB
+from lmk.units import NS_PER_MS, NS_PER_S
+
+#: The hot set is touched in so many slices (HOT_SLICES).
+_HOT_SLICES = 4
+#: A leak is written down in stretches of this size, so that its pages age one after the other.
+_GROWN_PAGES = 4096
+#: Growth and leaks happen in pieces of at least this many pages (PIECE_PAGES).
+_PIECE_PAGES = 128
+#: While something grows the app looks this often at what is due.
+_GROW_LOOP_NS = 20 * NS_PER_MS
+
+
+class Emit(Protocol):
+    """Tell of an event; without a time: now."""
+
+    def __call__(self, kind: str, body: dict[str, Any], t_ns: int | None = None) -> None: ...
+
+
+class App:
+    """A planned process and its present life, if any."""
+
+    __slots__ = (
+        "active",
+        "cached_ns",
+        "cold",
+        "compacted",
+        "dirty",
+        "exiting",
+        "failures",
+        "files",
+        "filled",
+        "leak",
+        "plan",
+        "process",
+        "restart_at_ns",
+        "sent_adj",
+        "show_ns",
+        "showing",
+        "started",
+        "touching",
+    )
+
+    def __init__(self, plan: PlannedProcess) -> None:
+        self.plan = plan
+        file = plan.file_kib // PAGE_KIB
+        hot = file * plan.hot_permille // 1000
+        # The page cache of its files outlives the process.
+        self.files = (Region(f"{plan.name} hot files", FILE, hot), Region(f"{plan.name} files", FILE, file - hot))
+        self.process: SimProcess | None = None
+        self.failures = 0
+        self.restart_at_ns: int | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing of a former life is left."""
+        self.sent_adj = 0
+        self.dirty = self.cold = self.showing = self.started = self.filled = False
+        self.exiting = self.compacted = self.touching = self.active = False
+        self.show_ns = 0
+        self.cached_ns: int | None = None
+        self.leak = 0
+
+    @property
+    def always_active(self) -> bool:
+        """Keeps touching its hot set although nobody looks at it."""
+        return self.plan.role not in ("app", "home") or self.plan.rest != "cached"
+
+
+class Workload:
+    """See the module's docstring. ``filled_one`` is called when a process has written all its memory."""
+
+    def __init__(
+        self, machine: Machine, emit: Emit, since_zero: Callable[[int], float], filled_one: Callable[[], None]
+    ) -> None:
+        self._machine = machine
+        self._emit = emit
+        self._since_zero = since_zero
+        self._filled_one = filled_one
+        self._region_apps: dict[Region, App] = {}
+
+    def own(self, app: App, process: SimProcess) -> None:
+        """A process exists now."""
+        for region in (process.hot, *app.files):
+            self._region_apps[region] = app
+
+    def disown(self, app: App, process: SimProcess) -> None:
+        """It no longer does; the cache of its files stays."""
+        for region in (process.hot, *app.files):
+            region.use(0, self._machine.now_ns)
+        del self._region_apps[process.hot]
+
+    def rest(self, app: App, process: SimProcess) -> None:
+        """It stops touching its hot set."""
+        app.active = False
+        for region in (process.hot, app.files[0]):
+            region.use(0, self._machine.now_ns)
+
+    # ---- what an app does
+
+    def show(self, app: App, process: SimProcess) -> None:
+        """The work of a launch goes before everything that is still queued."""
+        waiting = list(process.jobs)
+        process.jobs.clear()
+        if app.cold:
+            # fork comes first
+            process.jobs.extend(waiting)
+            waiting = []
+            process.burn(app.plan.cold_start_ms * NS_PER_MS)
+        unwritten = process.hot.pages - process.hot.resident - process.hot.out
+        if unwritten > 0:
+            process.write(process.hot, unwritten)
+        else:
+            process.touch(process.hot, process.hot.pages)
+        process.touch(app.files[0], app.files[0].pages)
+        process.then(lambda t_ns: self._shown(app, process, t_ns))
+        process.jobs.extend(waiting)
+        if not app.always_active:
+            app.active = True
+        self.go(process)
+
+    def _shown(self, app: App, process: SimProcess, t_ns: int) -> None:
+        app.showing = False
+        first, app.started = not app.started, True
+        if app.plan.role in ("app", "home"):
+            self._emit(
+                "home_shown" if app.plan.role == "home" else "launch",
+                {
+                    "app": app.plan.process_name,
+                    "pid": process.pid,
+                    "cold": app.cold,
+                    "t_ms": self._since_zero(app.show_ns),
+                    "launch_ms": ms(t_ns - app.show_ns),
+                },
+                t_ns,
+            )
+        if app.active:
+            period_ns = app.plan.touch_every_ms * NS_PER_MS
+            for region in (process.hot, app.files[0]):
+                region.use(period_ns, t_ns)
+                self._machine.memory.lru.follow(region)
+        if first:
+            process.write(process.cold, process.cold.pages)
+            process.touch(app.files[1], app.files[1].pages)
+            process.then(lambda t_ns: self._filled(app, process, t_ns))
+
+    def _filled(self, app: App, process: SimProcess, t_ns: int) -> None:
+        app.filled = True
+        self._emit(
+            "filled",
+            {"app": app.plan.process_name, "pid": process.pid, "after_ms": ms(t_ns - process.born_ns)},
+            t_ns,
+        )
+        if app.plan.growth_kib_per_min:
+            self._growth(app, process, t_ns, 0)
+        self._machine.at(t_ns, self._filled_one)
+
+    def _growth(self, app: App, process: SimProcess, since_ns: int, rest: int) -> None:
+        """Grows while active: what is due since it was last looked at, at most a second's worth at once."""
+        rate = app.plan.growth_kib_per_min
+        piece_ns = -(-_PIECE_PAGES * PAGE_KIB * 60 * NS_PER_S // rate)
+        at_ns = since_ns + max(piece_ns, app.plan.touch_every_ms * NS_PER_MS // _HOT_SLICES)
+
+        def grow() -> None:
+            if process.killed or app.process is not process:
+                return
+            due = rest
+            if app.active and not process.frozen:
+                due += (at_ns - since_ns) * rate
+                pages = due // (60 * NS_PER_S * PAGE_KIB)
+                due -= pages * 60 * NS_PER_S * PAGE_KIB
+                if not process.jobs:
+                    self._write_grown(process, pages)
+            self._growth(app, process, at_ns, due)
+
+        self._machine.at(at_ns, grow)
+
+    def grow(self, app: App, process: SimProcess, pages: int, over_ms: int) -> None:
+        pieces = max(1, min(over_ms // 20, pages // _PIECE_PAGES)) if over_ms else 1
+        start_ns = self._machine.now_ns
+
+        def piece(index: int) -> None:
+            if app.process is not process or process.killed:
+                return
+            self._write_grown(process, pages * (index + 1) // pieces - pages * index // pieces)
+            if index + 1 < pieces:
+                self._machine.at(start_ns + over_ms * NS_PER_MS * (index + 1) // pieces, lambda: piece(index + 1))
+
+        piece(0)
+
+    def leak(
+        self, app: App, process: SimProcess, kib_per_s: int, limit: int | None, serial: int, start_ns: int, done: int
+    ) -> None:
+        piece_ns = -(-_PIECE_PAGES * PAGE_KIB * NS_PER_S // max(1, kib_per_s))
+
+        def leak() -> None:
+            if process.killed or app.process is not process or app.leak != serial:
+                return
+            due = kib_per_s * (self._machine.now_ns - start_ns) // NS_PER_S // PAGE_KIB
+            if limit is not None:
+                due = min(due, limit)
+            pages = 0 if process.frozen or process.jobs else due - done
+            self._write_grown(process, pages)
+            if limit is None or done + pages < limit:
+                self.leak(app, process, kib_per_s, limit, serial, start_ns, done + pages)
+
+        self._machine.at(self._machine.now_ns + max(_GROW_LOOP_NS, piece_ns), leak)
+
+    def _write_grown(self, process: SimProcess, pages: int) -> None:
+        while pages > 0:
+            last = process.grown[-1] if process.grown else None
+            if last is None or last.pages >= _GROWN_PAGES:
+                last = Region(f"{process.plan.name} grown", process.cold.kind, 0, process.cold.stored_bytes)
+                process.grown.append(last)
+            part = min(pages, _GROWN_PAGES - last.pages)
+            last.pages += part
+            process.write(last, part)
+            pages -= part
+        self.go(process)
+
+    def sweep(self, process: SimProcess, anon_permille: int, file_permille: int) -> None:
+        for regions, permille in (
+            (process.anon_regions, anon_permille),
+            ([process.hot_file, process.cold_file], file_permille),
+        ):
+            left = sum(region.pages for region in regions) * permille // 1000
+            for region in regions:
+                part = min(left, region.pages)
+                process.touch(region, part)
+                left -= part
+
+    def go(self, process: SimProcess) -> None:
+        if process.runnable:
+            self._machine.add_runner(process)
+
+    # ---- hot sets under reclaim
+
+    def disturbed(self, regions: dict[Region, None]) -> None:
+        """Pages of hot sets were evicted: their owners will miss them at the next slice they touch."""
+        for region in regions:
+            app = self._region_apps.get(region)
+            if app is not None and not app.touching and app.process is not None:
+                app.touching = True
+                self._slice_later(app, app.process)
+
+    def _slice_later(self, app: App, process: SimProcess) -> None:
+        delay_ns = app.plan.touch_every_ms * NS_PER_MS // _HOT_SLICES
+        self._machine.at(self._machine.now_ns + delay_ns, lambda: self._slice(app, process))
+
+    def _slice(self, app: App, process: SimProcess) -> None:
+        if app.process is not process or not app.active or process.killed:
+            if app.process is process:
+                app.touching = False
+            return
+        missing = False
+        for region in (process.hot, app.files[0]):
+            if region.out:
+                missing = True
+                if not process.jobs or not app.showing:
+                    process.touch(region, -(-region.pages // _HOT_SLICES))
+        app.touching = missing
+        if missing:
+            self.go(process)
+            self._slice_later(app, process)
+
+
+def ms(span_ns: int) -> float:
+    """Milliseconds to the microsecond: a float for people, never for a decision."""
+    return span_ns // 1000 / 1000

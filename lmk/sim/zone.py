@@ -1,0 +1,165 @@
+"""Zones: where free pages are, and the watermarks that reclaim and lmkd look at. All numbers are pages of 4 KiB.
+
+Source: mm/page_alloc.c, __setup_per_zone_wmarks, setup_per_zone_lowmem_reserve, calculate_totalreserve_pages,
+calculate_min_free_kbytes; mm/show_mem.c, si_mem_available.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isqrt
+
+from lmk.units import GIB, MIB
+
+PAGE_KIB = 4
+PAGE_BYTES = 4096
+MIN, LOW, HIGH = range(3)
+
+#: Kernel defaults for what a config leaves out.
+_WATERMARK_SCALE_FACTOR = 10
+_MIN_FREE_KIB_LIMITS = (128, 262144)
+#: sysctl_lowmem_reserve_ratio of ZONE_DMA32 and ZONE_NORMAL (CONFIG_ZONE_DMA is off on Android).
+_RESERVE_RATIO = (256, 32)
+#: hw/i386/pc_q35.c: with less than this everything lies below 4 GiB, else 2 GiB do.
+_Q35_LOWMEM_MAX = 0xB0000000
+_Q35_LOWMEM = 2 * GIB
+#: hw/arm/virt.c puts RAM at 1 GiB, so 3 GiB of it lie below 4 GiB.
+_VIRT_LOWMEM = 3 * GIB
+
+
+class Zone:
+    """One populated zone."""
+
+    __slots__ = ("free", "managed", "marks", "name", "present", "protection", "reserve", "user_marks")
+
+    def __init__(self, name: str, present: int, managed: int) -> None:
+        self.name = name
+        self.present = present
+        self.managed = managed
+        self.free = managed
+        self.marks = [0, 0, 0]
+        self.protection: tuple[int, ...] = ()
+        #: What an allocation for user space must leave (lowmem_reserve of its class, ZONE_MOVABLE).
+        self.reserve = 0
+        self.user_marks = [0, 0, 0]
+
+
+class Zones:
+    """All zones of the one node, and the pages free in them."""
+
+    def __init__(self, memory_bytes: int, reserved_bytes: int, arch: str, vm: Mapping[str, int]) -> None:
+        self.zones = _populated(memory_bytes, reserved_bytes, arch)
+        self.managed = sum(zone.managed for zone in self.zones)
+        self.free = self.managed
+        self._top_down = tuple(reversed(self.zones))
+        self._single = self.zones[0] if len(self.zones) == 1 else None
+        self._set_reserves()
+        self._set_marks(vm)
+        self.total_reserve = sum(
+            min(zone.managed, max(zone.protection, default=0) + zone.marks[HIGH]) for zone in self.zones
+        )
+        self.low_sum = sum(zone.marks[LOW] for zone in self.zones)
+        self.high_sum = sum(zone.marks[HIGH] for zone in self.zones)
+        #: Distance from min to low: what allocations may run ahead of kswapd.
+        self.gap = sum(zone.marks[LOW] - zone.marks[MIN] for zone in self.zones)
+
+    def room(self, mark: int) -> int:
+        """Pages that user space may allocate before every zone is down to ``mark``."""
+        if self._single is not None:
+            return max(0, self._single.free - self._single.user_marks[mark])
+        return sum(max(0, zone.free - zone.user_marks[mark]) for zone in self.zones)
+
+    def balanced(self) -> bool:
+        """pgdat_balanced: one zone above its high mark is enough for kswapd to sleep."""
+        return any(zone.free >= zone.user_marks[HIGH] for zone in self.zones)
+
+    def take(self, pages: int) -> None:
+        """Allocate; the caller has asked ``room``, or is the kernel, which may go below every mark."""
+        self.free -= pages
+        if self._single is not None:
+            self._single.free -= pages
+            return
+        for mark in (LOW, MIN):
+            for zone in self._top_down:
+                part = min(pages, zone.free - zone.user_marks[mark])
+                if part > 0:
+                    zone.free -= part
+                    pages -= part
+            if not pages:
+                return
+        for zone in self._top_down:
+            part = min(pages, zone.free)
+            zone.free -= part
+            pages -= part
+
+    def give(self, pages: int) -> None:
+        """Free pages; they come back where they lie, taken as spread over the zones by what is used there."""
+        self.free += pages
+        if self._single is not None:
+            self._single.free += pages
+            return
+        used = self.managed - (self.free - pages)
+        last = self.zones[-1]
+        rest = pages
+        for zone in self.zones[:-1]:
+            part = min(zone.managed - zone.free, pages * (zone.managed - zone.free) // max(1, used))
+            zone.free += part
+            rest -= part
+        spare = last.managed - last.free
+        if rest > spare:
+            self.zones[0].free += rest - spare
+            rest = spare
+        last.free += rest
+
+    def available(self, file_lru: int, reclaimable: int) -> int:
+        """MemAvailable (si_mem_available)."""
+        available = self.free - self.total_reserve
+        available += file_lru - min(file_lru // 2, self.low_sum)
+        available += reclaimable - min(reclaimable // 2, self.low_sum)
+        return max(0, available)
+
+    def _set_reserves(self) -> None:
+        for index, zone in enumerate(self.zones):
+            above = [0] * (len(self.zones) + 1)
+            managed = 0
+            ratio = _RESERVE_RATIO[index] if len(self.zones) > 1 else _RESERVE_RATIO[0]
+            for upper in range(index + 1, len(self.zones)):
+                managed += self.zones[upper].managed
+                above[upper] = managed // ratio
+            # ZONE_MOVABLE is empty, so its class reserves what the last populated one does.
+            above[len(self.zones)] = managed // ratio
+            zone.protection = tuple(above)
+            zone.reserve = above[-1]
+
+    def _set_marks(self, vm: Mapping[str, int]) -> None:
+        min_free_kib = vm.get("min_free_kbytes")
+        if min_free_kib is None:
+            lowest, highest = _MIN_FREE_KIB_LIMITS
+            min_free_kib = min(highest, max(lowest, isqrt(self.managed * PAGE_KIB * 16)))
+        scale = vm.get("watermark_scale_factor", _WATERMARK_SCALE_FACTOR)
+        for zone in self.zones:
+            lowest = min_free_kib // PAGE_KIB * zone.managed // self.managed
+            step = max(lowest >> 2, zone.managed * scale // 10000)
+            zone.marks = [lowest, lowest + step, lowest + 2 * step]
+            zone.user_marks = [mark + zone.reserve for mark in zone.marks]
+
+
+def reserved_bytes(memory_bytes: int, fixed_kib: int, permille: int) -> int:
+    """Memory that the kernel takes before the page allocator has it."""
+    return fixed_kib * 1024 + memory_bytes * permille // 1000
+
+
+def _populated(memory_bytes: int, reserved: int, arch: str) -> list[Zone]:
+    if arch == "arm64":
+        low = min(memory_bytes, _VIRT_LOWMEM)
+        names = ("DMA", "Normal")
+    else:
+        low = memory_bytes if memory_bytes < _Q35_LOWMEM_MAX else _Q35_LOWMEM
+        names = ("DMA32", "Normal")
+    sizes = [low, memory_bytes - low]
+    zones = []
+    for name, size in zip(names, sizes, strict=True):
+        if size >= MIB:
+            present = size // PAGE_BYTES
+            zones.append(Zone(name, present, present - reserved * size // memory_bytes // PAGE_BYTES))
+    return zones
