@@ -42,6 +42,10 @@ class Kernel(Protocol):
     def image(self) -> Path:
         """bzImage or Image."""
 
+    @property
+    def debug(self) -> bool:
+        """Built with KASAN and the like, which take a good part of the memory for themselves."""
+
 
 @frozen(kw_only=True)
 class GuestFacts:
@@ -76,6 +80,7 @@ class QemuGuest:
         self._adb: AdbDevice | None = None
         self._facts: GuestFacts | None = None
         self._started_s = time.monotonic()
+        self._check_memory = True
 
     @classmethod
     def boot(
@@ -155,7 +160,9 @@ class QemuGuest:
         spawn = subproc.spawn_tied if tied else subproc.spawn_detached
         with (run_dir / "qemu.log").open("wb") as log:
             process = spawn([qemu, *arguments], stdout=log, nice=QEMU_NICE)
-        return cls(config=config, run_dir=run_dir, process=process, qmp_path=qmp_path, accel=accel)
+        guest = cls(config=config, run_dir=run_dir, process=process, qmp_path=qmp_path, accel=accel)
+        guest._check_memory = not kernel.debug
+        return guest
 
     def wait_ready(
         self, adb_server: AdbServer | None = None, *, timeout_s: float = BOOT_TIMEOUT_S, progress: Progress = silent
@@ -297,7 +304,8 @@ class QemuGuest:
                 "change these settings in the device config, or its kernel.base",
             )
         mem_total_kib = meminfo["MemTotal"]
-        check_mem_total(mem_total_kib, self.config.memory_bytes)
+        if self._check_memory:
+            check_mem_total(mem_total_kib, self.config.memory_bytes)
         return GuestFacts(
             mem_total_kib=mem_total_kib,
             swap_total_kib=meminfo["SwapTotal"],

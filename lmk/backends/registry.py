@@ -55,6 +55,9 @@ class Emulator:
     idle_s: int
     run_dir: str
     qmp: str
+    #: RAM that the guest's userland takes, and the time to the first answer over adb; 0 while booting.
+    userland_kib: int = 0
+    boot_ms: int = 0
 
     @property
     def serial(self) -> str:
@@ -112,7 +115,16 @@ def up(
         record = _save(_record(guest, name=name, config_path=config_path, idle_s=idle_s))
     try:
         guest.wait_ready(progress=progress)
-        record = _save(attrs.evolve(record, state="running", port=guest.port, kernel_release=guest.facts.release))
+        record = _save(
+            attrs.evolve(
+                record,
+                state="running",
+                port=guest.port,
+                kernel_release=guest.facts.release,
+                userland_kib=guest.facts.userland_kib,
+                boot_ms=guest.facts.boot_ms,
+            )
+        )
     except BaseException:
         guest.close()
         (Path(record.run_dir) / _RECORD).unlink(missing_ok=True)

@@ -82,7 +82,9 @@ def _run_up(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"schema": 1, "emulator": _as_json(emulator)}))
     else:
-        print(f"{emulator.name} is up: adb connect {emulator.serial}, or: lmk emulator shell {emulator.name}")
+        took, userland = emulator.boot_ms / 1000, emulator.userland_kib / 1024
+        print(f"{emulator.name} is up after {took:.1f} s; its userland takes {userland:.1f} MiB of RAM")
+        print(f"use it with: adb connect {emulator.serial}, or: lmk emulator shell {emulator.name}")
     return 0
 
 
@@ -118,7 +120,8 @@ def _run_list(args: argparse.Namespace) -> int:
             idle,
             emulator.accel,
         )
-    Console(soft_wrap=True).print(table)
+    # Serials are for copying: never cut or wrap them.
+    Console(width=max(Console().width, 140), soft_wrap=True).print(table)
     return 0
 
 

@@ -30,6 +30,7 @@ from lmk.errors import DeviceLostError, HostError, InfraError, UserError
 DEFAULT_TIMEOUT_S = 30.0
 PUSH_TIMEOUT_S = 120.0
 _SERVER_START_TIMEOUT_S = 20.0
+_SCRATCH = "lmk-adb-"
 _PUSH_CHUNK_BYTES = 64 * 1024  # the sync protocol's largest DATA block
 _STDOUT, _STDERR, _EXIT = 1, 2, 3  # shell v2 packet ids (adb's shell_protocol.h)
 
@@ -138,7 +139,8 @@ class AdbServer:
         (see lmk.subproc). HostError without adb, InfraError when it does not come up.
         """
         # Unix socket paths end at 107 bytes; a cache or run directory may be deeper than that.
-        folder = Path(tempfile.mkdtemp(prefix="lmk-adb-"))
+        _sweep_scratch()
+        folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
         server = cls(str(folder / "socket"), folder=folder)
         try:
             server._spawn()
@@ -431,6 +433,17 @@ def _owned(serial: str, what: str, timeout_s: float) -> Iterator[None]:
         raise DeviceLostError(f"{serial}: {_shown(what)}: the adb server is gone") from error
     except (OSError, EOFError, struct.error) as error:
         raise DeviceLostError(f"{serial}: {_shown(what)}: connection lost ({error})") from error
+
+
+def _sweep_scratch() -> None:
+    """Remove directories of private servers whose process was killed before it could tidy up."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        try:
+            if owner.isdigit() and folder.stat().st_uid == os.geteuid() and not Path("/proc", owner).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # somebody else swept it
+            continue
 
 
 def _receive(connection: socket.socket, count: int, deadline: _Deadline) -> bytes:
