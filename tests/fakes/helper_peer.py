@@ -59,7 +59,11 @@ class LocalHelper:
     def open_socket(self) -> socket.socket:
         """A bare connection, not yet authenticated."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.connect("\0" + self.name)
+        try:
+            connection.connect("\0" + self.name)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def connect(self, settings: Settings | None = None) -> HelperStream:
