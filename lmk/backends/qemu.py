@@ -25,8 +25,9 @@ from lmk.guest.image import GuestImage
 from lmk.guest.overlay import make_overlay
 from lmk.progress import Progress, silent
 
-#: Lower priority than lmk and adb: otherwise their answers wait behind the guest (docs/guest.md).
-QEMU_NICE = 5
+#: Nice level of the guest's CPUs: below lmk, adb, and the QEMU thread that carries adb's bytes, whose answers would
+#: otherwise wait behind a guest that is busy (docs/guest.md).
+VCPU_NICE = 10
 BOOT_TIMEOUT_S = 120.0
 #: The guest's init says so on the console when adbd listens.
 READY_LINE = b"lmk-guest: ready"
@@ -159,7 +160,7 @@ class QemuGuest:
         progress(f"booting {config.name} ({accel.name})", None)
         spawn = subproc.spawn_tied if tied else subproc.spawn_detached
         with (run_dir / "qemu.log").open("wb") as log:
-            process = spawn([qemu, *arguments], stdout=log, nice=QEMU_NICE)
+            process = spawn([qemu, *arguments], stdout=log)
         guest = cls(config=config, run_dir=run_dir, process=process, qmp_path=qmp_path, accel=accel)
         guest._check_memory = not kernel.debug
         return guest
@@ -253,6 +254,8 @@ class QemuGuest:
             self._check_alive()
             try:
                 with self.qmp() as qmp:
+                    for thread_id in qmp.cpu_threads():
+                        os.setpriority(os.PRIO_PROCESS, thread_id, VCPU_NICE)
                     return qmp.forwarded_port(ADBD_PORT)
             except InfraError as error:
                 self._check_alive()

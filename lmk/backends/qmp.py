@@ -68,6 +68,10 @@ class Qmp:
                 return int(host_port)
         raise InfraError(f"QEMU forwards no port to the guest's {guest_port}", detail=table)
 
+    def cpu_threads(self) -> list[int]:
+        """Host thread ids of the guest's CPUs."""
+        return [int(cpu["thread-id"]) for cpu in self.command("query-cpus-fast")]
+
     def close(self) -> None:
         """Close the connection; QEMU goes on."""
         self._stream.close()

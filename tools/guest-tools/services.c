@@ -7,6 +7,7 @@
  *         oneshot               not restarted when it ends
  *         enabled_by PROPERTY   exists only while that property is true
  *         oom_score_adj N
+ *         priority N (nice level)
  *         cgroup PATH           cgroup to put it into where that exists (at most two, v2 and v1)
  *         restart_period S      seconds between two starts (5, as on Android)
  *
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define SERVICES_MAX 32
@@ -33,6 +35,7 @@ struct service {
 	char enabled_by[128];
 	char cgroups[CGROUPS_MAX][128];
 	int oom_score_adj;
+	int nice;
 	bool has_oom_score_adj, disabled, oneshot;
 	long restart_period_s;
 	pid_t pid;
@@ -122,7 +125,9 @@ static void parse_option(char *text)
 	else if (strcmp(word, "oom_score_adj") == 0) {
 		service->oom_score_adj = atoi(value);
 		service->has_oom_score_adj = true;
-	} else
+	} else if (strcmp(word, "priority") == 0)
+		service->nice = atoi(value);
+	else
 		boot_error("service %s: unknown option %s", service->name, word);
 }
 
@@ -167,6 +172,8 @@ static void become_service(const struct service *service)
 		if (access(path, W_OK) == 0)
 			write_text(path, "0");
 	}
+	if (service->nice)
+		setpriority(PRIO_PROCESS, 0, service->nice);
 	setsid();
 	if (fd >= 0) {
 		dup2(open("/dev/null", O_RDONLY), 0);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * /bin/sh as adbd starts it: leaves the cgroup that keeps adbd out of reclaim, so that nothing started from a shell
- * hides in there, and becomes mksh, Android's shell.
+ * /bin/sh as adbd starts it: leaves the cgroup that keeps adbd out of reclaim and adbd's nice level, so that nothing
+ * started from a shell hides in there or runs ahead of others, and becomes mksh, Android's shell.
  */
 #include "guest.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 int shell_main(int argc, char **argv)
@@ -18,6 +19,7 @@ int shell_main(int argc, char **argv)
 		write_text("/sys/fs/cgroup/cgroup.procs", "0");
 		if (access("/dev/memcg/cgroup.procs", W_OK) == 0)
 			write_text("/dev/memcg/cgroup.procs", "0");
+		setpriority(PRIO_PROCESS, 0, 0);
 	}
 	argv[0] = "sh";
 	execv("/usr/bin/mksh", argv);
