@@ -16,6 +16,8 @@ from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline
 from lmk.errors import UserError
 from lmk.policy.registry import POLICIES, make_policy
+from lmk.record.export import export_record
+from lmk.record.reader import RecordReader
 from lmk.report.table import run_tables
 from lmk.sim.check import check_plan
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
@@ -41,6 +43,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--record", type=Path, metavar="DIR", help="where to leave the record (default: a new directory)"
     )
+    parser.add_argument("--export", type=Path, metavar="FILE", help="also write the record as canonical JSON lines")
     parser.add_argument(
         "--event-budget", type=int, default=EVENTS_MAX, metavar="N", help=f"give up after N events ({EVENTS_MAX})"
     )
@@ -50,12 +53,23 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Run it; 1 if an expectation was not met."""
-    result = run_sim(_plan(args))
+    plan = _plan(args)
+    result = run_sim(plan)
+    if args.export is not None:
+        _export(plan.run_dir, args.export)
     if args.json:
         print(json.dumps(result))
     else:
         Console().print(run_tables(result))
     return exit_code(result)
+
+
+def _export(run_dir: Path, path: Path) -> None:
+    try:
+        with RecordReader(run_dir) as record:
+            export_record(record, path)
+    except OSError as error:
+        raise UserError(f"--export {path}: {error.strerror}", "give a file you may write") from None
 
 
 def _plan(args: argparse.Namespace) -> SimPlan:
