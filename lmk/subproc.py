@@ -15,11 +15,14 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from lmk.errors import HostError, InfraError
 
 PIPE = subprocess.PIPE
+#: A running child, for annotations elsewhere.
+Process: TypeAlias = subprocess.Popen[bytes]
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -66,7 +65,7 @@ class QemuGuest:
     """One running guest. ``boot`` makes it, ``close`` (or the end of a with block) ends it."""
 
     def __init__(
-        self, *, config: DeviceConfig, run_dir: Path, process: subprocess.Popen[bytes], qmp_path: Path, accel: Accel
+        self, *, config: DeviceConfig, run_dir: Path, process: subproc.Process, qmp_path: Path, accel: Accel
     ) -> None:
         """Use ``start`` or ``boot``."""
         self.config = config

@@ -14,7 +14,6 @@ import shlex
 import shutil
 import socket
 import struct
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -128,7 +127,7 @@ class AdbServer:
         """``address``: (host, port) or the path of a unix socket; ``folder`` is given up in ``close``."""
         self.address = address
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subproc.Process | None = None
         self._client = _Client(address)
 
     @classmethod

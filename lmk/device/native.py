@@ -85,6 +85,16 @@ def native_binary(name: str, arch: str) -> Path:
     return prebuilt if prebuilt is not None else build(name, arch)
 
 
+def content_key(name: str, arch: str) -> str:
+    """Names the program that ``native_binary`` would give, without compiling anything."""
+    arch = normal_arch(arch)
+    prebuilt = _prebuilt(name, arch)
+    if prebuilt is not None:
+        return hashlib.sha256(prebuilt.read_bytes()).hexdigest()[:24]
+    program = PROGRAMS[name]
+    return _key(program, *_sources(name, program), arch)
+
+
 def build(name: str, arch: str) -> Path:
     """Build from source (or take the cached result of the very same inputs)."""
     arch = normal_arch(arch)

@@ -18,7 +18,7 @@ from pathlib import Path
 from attrs import frozen
 
 from lmk import subproc
-from lmk.device.native import native_binary
+from lmk.device.native import content_key, native_binary
 from lmk.guest import apt, datadisk, userland
 from lmk.progress import Progress, silent
 from lmk.resources import cache_dir
@@ -97,7 +97,7 @@ def _build(arch: str, progress: Progress) -> GuestImage:
 def _recipe(arch: str) -> str:
     """Key of everything that is known without asking a mirror."""
     digest = hashlib.sha256(arch.encode())
-    digest.update(native_binary("lmk-guest", arch).read_bytes())
+    digest.update(content_key("lmk-guest", arch).encode())
     here = Path(__file__).parent
     for module in ("userland.py", "cpio.py", "elf.py"):
         digest.update((here / module).read_bytes())
