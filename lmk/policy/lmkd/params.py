@@ -57,6 +57,7 @@ class Property:
     minimum: int | None = None  #: values below are raised to it
     maximum: int | None = None  #: values above are lowered to it
     since: str = "11.0"
+    row: str = ""  #: row of the versions table that decides whether it exists, instead of ``since``
     #: From this tag on a ``persist.device_config`` value is applied without a restart; None: never.
     watched_since: str | None = None
     #: Strategies in which the value matters: "psi", "minfree", "vmpressure".
@@ -71,6 +72,8 @@ class Property:
 
     def exists_in(self, behaviour: Behaviour) -> bool:
         """Does lmkd of this release read it?"""
+        if self.row:
+            return bool(getattr(behaviour, self.row))
         return tag_index(behaviour.tag) >= tag_index(self.since)
 
     def default_of(self, behaviour: Behaviour, low_ram: bool) -> int | bool | None:
@@ -156,6 +159,7 @@ PROPERTIES: tuple[Property, ...] = (
         unit="adj",
         default=0,
         since="14Q2",
+        row="after_kill_min_score",
         strategies=_PSI,
         meaning="lowest oom_score_adj to kill when the min watermark is breached even after a kill",
     ),
@@ -201,6 +205,7 @@ PROPERTIES: tuple[Property, ...] = (
         unit="ms",
         default=1000,
         since="N1",
+        row="psi_window_property",
         watched_since="N1",
         meaning="PSI window and length of one polling run",
     ),
@@ -274,6 +279,7 @@ PROPERTIES: tuple[Property, ...] = (
         kind="bool",
         default=False,
         since="14Q2",
+        row="delay_monitors",
         meaning="start the pressure monitors only after boot",
     ),
     Property(
@@ -299,6 +305,7 @@ PROPERTIES: tuple[Property, ...] = (
         kind="int64",
         default=1,
         since="N2",
+        row="relaxed_memory",
         meaning="divides swap_compression_ratio",
     ),
     Property(
@@ -306,6 +313,7 @@ PROPERTIES: tuple[Property, ...] = (
         kind="bool",
         default=False,
         since="N2",
+        row="relaxed_memory",
         meaning="count active file pages and compressible memory as easily available",
     ),
     Property(
@@ -315,6 +323,7 @@ PROPERTIES: tuple[Property, ...] = (
         default=701,
         minimum=201,
         since="15.0",
+        row="lowmem_min_score",
         watched_since="15.0",
         strategies=_PSI,
         meaning="lowest oom_score_adj to kill when only a watermark is breached",

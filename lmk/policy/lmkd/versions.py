@@ -103,7 +103,6 @@ DIFFERENCES: tuple[Difference, ...] = (
     _since("13.0", "critical_stall", "a critical stall lets any process die", "4.8; mp_event_psi"),
     _since("15.0", "first_kill_rereads", "watermarks are read again before the first kill", "4.8"),
     _since("15Q2", "lower_event_filter", "a lower event after a higher one waits for a poll", "4.5"),
-    _since("11Q1", "wakeup_info", "wake-ups are counted for the killinfo event", "4.2, 9.3"),
     # ---- victims and kills
     _since("11Q3", "heaviest_if_perceptible", "the heaviest dies from adj 200 downward", "6.2"),
     _since("16", "lone_record_unread", "a slot's only record is taken without reading its size", "6.3"),
@@ -213,7 +212,6 @@ class Behaviour:
     critical_stall: bool
     first_kill_rereads: bool
     lower_event_filter: bool
-    wakeup_info: bool
     heaviest_if_perceptible: bool
     lone_record_unread: bool
     status_sizes: bool
