@@ -76,7 +76,7 @@ class _Expected:
 
     def __init__(self, record: dict[str, Any], before: _Expected | None, ctrl: bool) -> None:
         self.record = record
-        self.handler = (record["h"], record.get("d", 0), bool(record.get("ev", 1)))
+        self.handler = (record["h"], record.get("d", 0), record.get("ev", 1))
         self.effects = [recorded_effect(effect) for effect in record.get("fx", ())]
         self.kills = [tuple(kill) for kill in record.get("kill", ())]
         self.polling: tuple[int, ...] = before.polling if before else (-1, -1, 0)

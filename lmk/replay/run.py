@@ -53,11 +53,11 @@ def replay(scenario: Scenario, make_policy: MakePolicy = lmkd_policy, from_text:
         from_text = reads_text(scenario)
     comparer = Comparer(scenario.expect, scenario.kind)
     difference: Difference | None = None
-    policy = make_policy(scenario.variant)
-    if isinstance(policy, LmkdPolicy):
-        comparer.table = policy
     target = VectorTarget(scenario.script, comparer, from_text=from_text)
     try:
+        policy = make_policy(scenario.variant)
+        if isinstance(policy, LmkdPolicy):
+            comparer.table = policy
         target.run(policy)
     except Differs as differs:
         difference = differs.difference

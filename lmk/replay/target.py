@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from lmk.engine.target import RunOver
@@ -47,10 +48,27 @@ class Observer(Protocol):
         """The recording or the daemon stopped."""
 
 
-class VectorTarget:
-    """One scenario's world for one policy. ``from_text``: files are always answered as text."""
+class Override(Protocol):
+    """Stands in for the world's answer to one kind of request."""
 
-    def __init__(self, script: dict[str, Any], observer: Observer, *, from_text: bool) -> None:
+    def __call__(self, request: Any, answer: Callable[[Any], object]) -> object:
+        """``answer`` gives the world's own."""
+
+
+class VectorTarget:
+    """One scenario's world for one policy.
+
+    ``from_text``: files are always answered as text. ``overrides``: what a recording cannot express.
+    """
+
+    def __init__(
+        self,
+        script: dict[str, Any],
+        observer: Observer,
+        *,
+        from_text: bool,
+        overrides: Mapping[type, Override] | None = None,
+    ) -> None:
         cfg = script["cfg"]
         self._world = World(script)
         self._clock = Clock(script, self._world)
@@ -110,6 +128,8 @@ class VectorTarget:
             api.HandlerEnd: self._handler_end,
             Decision: self._decided,
         }
+        for kind, override in (overrides or {}).items():
+            self._answer[kind] = partial(override, answer=self._answer[kind])
 
     # ---- lmk.engine.target.Target -----------------------------------------------------------
 

@@ -15,7 +15,7 @@ import attrs
 from lmk.policy.api import HandlerBegin, HandlerEnd
 from lmk.policy.decision import Decision
 from lmk.policy.lmkd.policy import LmkdPolicy
-from lmk.replay.target import Effect, VectorTarget
+from lmk.replay.target import Effect, Override, VectorTarget
 
 PRIME_MS = 100_000
 TAIL_MS = 200
@@ -207,6 +207,7 @@ class Device:
         self._kswapd = VMSTAT["pgscan_kswapd"]
         self._direct = VMSTAT["pgscan_direct"]
         self.prime = True
+        self.overrides: dict[type, Override] = {}
         self.start_ms = -100
         self.script: dict[str, Any] = {
             "id": "small-world",
@@ -258,6 +259,8 @@ class Device:
                 step[key] = value
             elif key == "R":
                 step["vs"]["workingset_refault_file"] = value
+            elif key == "vs":
+                step["vs"].update(value)
             elif key in VMSTAT:
                 step["vs"][key] = value
             else:
@@ -281,5 +284,5 @@ class Device:
         script["end"] = end_ms * 1000 + 1
         run = Run()
         run.policy = make(tag)
-        VectorTarget(script, run, from_text=from_text).run(run.policy)
+        VectorTarget(script, run, from_text=from_text, overrides=self.overrides).run(run.policy)
         return run
