@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from lmk.device import helper_wire
 from lmk.device.helper_codec import FrameReader
-from lmk.device.helper_messages import Done, ErrorReply, Hello, Message, Pong, ProcTable
+from lmk.device.helper_messages import Done, ErrorReply, Hello, Killed, Message, Pong, ProcTable
 from lmk.device.helper_requests import Auth, GetTable, Ping, Request
 from lmk.device.helper_types import PROTOCOL_VERSION, TableRow, TableWhich
 from lmk.device.native import native_binary
@@ -221,7 +221,9 @@ class HelperStream:
         return True
 
     def _sort(self, received: Received) -> None:
-        waiting = self._answers.get(received.id) if received.id else None
+        # Killed has its Kill's id but is an event: it may come in one read with the answer, Signalled.
+        is_answer = received.id != 0 and not isinstance(received.message, Killed)
+        waiting = self._answers.get(received.id) if is_answer else None
         if waiting is not None:
             waiting.append(received.message)
         elif isinstance(received.message, ErrorReply):

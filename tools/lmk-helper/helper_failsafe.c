@@ -308,7 +308,10 @@ static int wait_for_answer(int fd)
 
 	if (error != 0)
 		return error;
-	return poll(&waiting, 1, BARRIER_MS) == 1 ? 0 : -ETIMEDOUT;
+	if (poll(&waiting, 1, BARRIER_MS) != 1)
+		return -ETIMEDOUT;
+	/* Taken, or closing would reset the connection under lmkd's hands. */
+	return recv(fd, packet, sizeof(packet), MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
 static int register_all(int fd)
