@@ -101,8 +101,7 @@ def _command(d: Daemon, slot: int, command: Command, sender: tuple[int, int]) ->
     if isinstance(command, ProcPrio):
         yield from _set_priority(d, command, sender)
     elif isinstance(command, ProcsPrio):
-        for record in command.records:
-            yield from _set_priority(d, record, sender)
+        yield from _set_priorities(d, command.records, sender)
     elif isinstance(command, ProcRemove):
         yield from _remove(d, command.pid, sender)
     elif isinstance(command, ProcPurge):
@@ -133,6 +132,19 @@ def _reply(d: Daemon, slot: int, data: bytes) -> Steps:
 
 
 # ---- processes
+
+
+def _set_priorities(d: Daemon, records: tuple[ProcPrio, ...], sender: tuple[int, int]) -> Steps:
+    """cmd_procs_prio. In 15.0 io_uring read every status first, and a process without one was left out."""
+    if d.behaviour.procs_prio == "io_uring":
+        readable = []
+        for record in records:
+            status = yield ReadProcess(record.pid, "status")
+            if not isinstance(status, FileError):
+                readable.append(record)
+        records = tuple(readable)
+    for record in records:
+        yield from _set_priority(d, record, sender)
 
 
 def _set_priority(d: Daemon, prio: ProcPrio, sender: tuple[int, int]) -> Steps:
