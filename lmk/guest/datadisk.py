@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from lmk import subproc
@@ -22,10 +23,9 @@ from lmk.units import GIB, MIB
 #: Path of the pool as the guest sees it.
 POOL_PATH = "/data/lmk/filepool"
 POOL_BYTES = 3 * GIB
-#: What a run may write beside the pool.
-_FREE_BYTES = 512 * MIB
+FREE_BYTES = 512 * MIB
 _BLOCK_BYTES = MIB
-_LAYOUT = "3"
+_LAYOUT = "4"
 #: Equal images for everyone: nothing random, no date.
 _UUID = "6c6d6b00-6461-7461-8000-000000000001"
 _FAKE_TIME = "1"
@@ -38,13 +38,16 @@ def find_data_disk(pool_bytes: int = POOL_BYTES) -> Path | None:
     return path if path.is_file() else None
 
 
-def build_data_disk(progress: Progress = silent, pool_bytes: int = POOL_BYTES) -> Path:
-    """The disk image, from the cache or made now (twice its size is needed for a moment). HostError without room."""
+def build_data_disk(progress: Progress = silent, pool_bytes: int = POOL_BYTES, free_bytes: int = FREE_BYTES) -> Path:
+    """The disk image, from the cache or made now (twice its size is needed for a moment). HostError without room.
+
+    ``free_bytes``: what a run may write beside the pool.
+    """
     path = _path(pool_bytes)
     if path.is_file():
         return path
     mke2fs = subproc.require_tool("mke2fs", "e2fsprogs")
-    _check_room(path.parent, 2 * pool_bytes + _FREE_BYTES)
+    _check_room(path.parent, 2 * pool_bytes + free_bytes)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="disk-") as scratch:
         root = Path(scratch) / "root"
         (root / "lmk").mkdir(parents=True)
@@ -53,15 +56,32 @@ def build_data_disk(progress: Progress = silent, pool_bytes: int = POOL_BYTES) -
         for path_inside in (*root.rglob("*"), root):
             os.utime(path_inside, (1, 1))
         draft = Path(scratch) / "image"
-        size_kib = (pool_bytes + _FREE_BYTES) // 1024
+        size_kib = (pool_bytes + free_bytes) // 1024
         progress("writing the data disk (ext4)", None)
         argv = [mke2fs, "-q", "-t", "ext4", "-b", "4096", "-m", "0", "-O", "^has_journal", "-U", _UUID, "-L", "data"]
         argv += ["-E", f"hash_seed={_UUID},root_owner=0:0,lazy_itable_init=0,nodiscard", "-N", "4096"]
         argv += ["-d", str(root), str(draft), f"{size_kib}k"]
         environment = {**os.environ, "E2FSPROGS_FAKE_TIME": _FAKE_TIME, "SOURCE_DATE_EPOCH": _FAKE_TIME}
         subproc.run(argv, timeout_s=_TIMEOUT_S, env=environment)
+        _fix_times(draft, environment)
         draft.replace(path)
+    # Disks of earlier layouts are gigabytes; a guest that still runs on one keeps it open.
+    for stale in path.parent.glob(f"data-*-{pool_bytes // MIB}m.ext4"):
+        if stale != path:
+            stale.unlink(missing_ok=True)
     return path
+
+
+def _fix_times(image: Path, environment: Mapping[str, str]) -> None:
+    """mke2fs copies change times, which no program can set on the files it copies from."""
+    debugfs = subproc.require_tool("debugfs", "e2fsprogs")
+    commands = [
+        f"set_inode_field {name} {field} {_FAKE_TIME}"
+        for name in ("/", "/lost+found", "/lmk", "/lmk/filepool", "/local", "/local/tmp")
+        for field in ("ctime", "ctime_extra", "atime", "atime_extra", "mtime", "mtime_extra", "crtime", "crtime_extra")
+    ]
+    argv = [debugfs, "-w", "-f", "-", str(image)]
+    subproc.run(argv, timeout_s=_TIMEOUT_S, env=environment, stdin="\n".join(commands).encode())
 
 
 def write_pool(path: Path, size_bytes: int, progress: Progress = silent) -> None:

@@ -106,7 +106,20 @@ def build_tree(debs: Iterable[Path], guest_program: bytes, arch: str) -> CpioTre
 
 
 def _add_directories(tree: CpioTree) -> None:
-    for path in ("dev", "proc", "sys", "data", "system/xbin", "system/etc", "vendor", "mnt", "run", "root", "var"):
+    for path in (
+        "dev",
+        "proc",
+        "sys",
+        "data",
+        "system/xbin",
+        "system/etc",
+        "vendor",
+        "mnt",
+        "run",
+        "root",
+        "usr/sbin",
+        "var",
+    ):
         tree.add_dir(path)
     tree.add_dir("tmp", 0o1777)
     # The kernel opens it for init before devtmpfs is mounted.
