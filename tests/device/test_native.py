@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -86,3 +89,24 @@ def test_no_compiler_warning_hides_behind_the_architecture() -> None:
     sources = [str(path) for path in sorted(directory.glob("helper*.c"))]
     flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
     subproc.run(["gcc", *flags, *sources], timeout_s=120)
+
+
+def test_a_wheel_carries_the_programs_ready_to_push(tmp_path: Path) -> None:
+    root = resources.data_dir("tools").parent
+    argv = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(root)]
+    subproc.run(argv, timeout_s=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    program = (
+        "from lmk.device import native\n"
+        "print(*[native.native_binary(name, arch) for arch in ('x86_64', 'arm64') for name in native.PROGRAMS])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "LMK_CACHE": str(tmp_path / "cache")}
+    found = subproc.run([sys.executable, "-c", program], timeout_s=60, env=environment, cwd="/").stdout.decode()
+    paths = [Path(path) for path in found.split()]
+    assert len(paths) == 2 * len(native.PROGRAMS)
+    assert all(path.is_relative_to(tmp_path / "site/lmk/_data/prebuilt") for path in paths)
+    assert not (tmp_path / "cache").exists(), "nothing was built"
+    for path in paths:
+        assert int.from_bytes(path.read_bytes()[18:20], "little") == MACHINES[path.parent.name]
