@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from lmk.policy.api import HandlerEnd, Log, Machine, Request
+from lmk.policy.api import HandlerBegin, HandlerEnd, Log, Machine, Request
 from lmk.policy.lmkd.control_packets import Dialect
 from lmk.policy.lmkd.params import LmkdParams
 from lmk.policy.lmkd.process_table import Process, ProcessTable
@@ -48,6 +48,15 @@ class Handler:
     name: str
     data: int
     function: Callable[[Daemon, int, bool], Steps]
+    _begins: dict[tuple[str, bool], HandlerBegin] = attrs.field(factory=dict, init=False)
+
+    def begin(self, by_event: bool) -> HandlerBegin:
+        """What a call of it starts with; made once."""
+        key = (self.name, by_event)
+        begin = self._begins.get(key)
+        if begin is None:
+            begin = self._begins[key] = HandlerBegin(self.name, self.data, by_event)
+        return begin
 
 
 @attrs.define
@@ -199,17 +208,25 @@ class Daemon:
     statistics: list[int] = attrs.field(factory=lambda: [0] * 6)
 
     #: The handler of each descriptor; the same object for the same descriptor.
-    handlers: dict[tuple[str, int], Handler] = attrs.field(factory=dict)
+    handlers: dict[str, Handler] = attrs.field(factory=dict)
+    data_handlers: list[Handler] = attrs.field(factory=list)
+    last_state: HandlerEnd = attrs.field(factory=lambda: HandlerEnd(-1, -1, 0, -1))
 
     def state(self) -> HandlerEnd:
         """Polling and waiting as they are now."""
-        polling = self.polling
-        return HandlerEnd(
-            -1 if polling.handler is None else polling.handler.data,
-            -1 if polling.paused is None else polling.paused.data,
-            polling.interval_ms,
-            -1 if self.last_kill is None else self.last_kill.pid,
-        )
+        polling, last = self.polling, self.last_state
+        handler, paused, victim = polling.handler, polling.paused, self.last_kill
+        polled = -1 if handler is None else handler.data
+        waits = -1 if paused is None else paused.data
+        pid = -1 if victim is None else victim.pid
+        if (
+            last.polling != polled
+            or last.waiting_pid != pid
+            or last.paused != waits
+            or last.interval_ms != polling.interval_ms
+        ):
+            last = self.last_state = HandlerEnd(polled, waits, polling.interval_ms, pid)
+        return last
 
     def waiting_for_kill(self) -> bool:
         """is_waiting_for_kill: a pidfd is being watched."""

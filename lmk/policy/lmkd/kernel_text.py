@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lmk.procfs.psi import Pressure
 from lmk.units import c_int32
@@ -66,6 +66,9 @@ def parse_pairs(text: str, wanted: Mapping[str, int], size: int) -> list[int] | 
     None where a line has fewer than two tokens or a wanted name has no number: lmkd then gives up on
     the whole file.
     """
+    fast = _fast_pairs(text, wanted, size)
+    if fast is not None:
+        return fast
     numbers = [0] * size
     for line in nonempty_lines(text):
         tokens = blank_tokens(line)
@@ -77,6 +80,32 @@ def parse_pairs(text: str, wanted: Mapping[str, int], size: int) -> list[int] | 
             if number is None:
                 return None
             numbers[index] = number
+    return numbers
+
+
+#: White space that ``str.split`` knows but lmkd's ``strtok`` does not take for a delimiter, and NUL.
+_ODD_CHARACTERS = ("\t", "\r", "\v", "\f", "\0", "\x1c", "\x1d", "\x1e", "\x1f")
+
+
+def _fast_pairs(text: str, wanted: Mapping[str, int], size: int) -> list[int] | None:
+    """``parse_pairs`` for text as kernels print it; None for anything else, which the slow way then reads."""
+    if not text.isascii() or text[-1:] != "\n":
+        return None
+    for character in _ODD_CHARACTERS:
+        if character in text:
+            return None
+    try:
+        # dict() refuses a line that has not two words.
+        words = dict([line.split(None, 2)[:2] for line in text[:-1].split("\n")])
+    except ValueError:
+        return None
+    numbers = [0] * size
+    for name, index in wanted.items():
+        number = words.get(name)
+        if number is not None:
+            if not number.isdecimal() or len(number) > 18:
+                return None
+            numbers[index] = int(number)
     return numbers
 
 
@@ -97,11 +126,20 @@ def parse_status_tag(status: str, tag: str) -> int | None:
 _STATM = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*([+-]?[0-9]+)", re.ASCII)
 
 
+_STATM_PLAIN = re.compile(r"[0-9]{1,9} ([0-9]{1,9}) ", re.ASCII)
+
+
+def parse_statm_sizes(texts: Sequence[str]) -> list[int]:
+    """``parse_statm_rss`` of many."""
+    match = _STATM_PLAIN.match
+    try:
+        return [int(match(text)[1]) for text in texts]  # type: ignore[index]
+    except TypeError:
+        return [parse_statm_rss(text) for text in texts]
+
+
 def parse_statm_rss(statm: str) -> int:
     """Resident pages by ``sscanf("%d %d ")``; 0 when there is no second number."""
-    tokens = statm.split(" ", 2)
-    if len(tokens) > 2 and tokens[1].isdecimal() and len(tokens[1]) < 10 and tokens[0].isdecimal():
-        return int(tokens[1])
     match = _STATM.match(c_string(statm))
     return c_int32(parse_int64(match.group(1)) or 0) if match else 0
 

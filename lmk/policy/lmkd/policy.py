@@ -115,9 +115,8 @@ def _make_handlers(d: Daemon) -> None:
         "connect": _nothing,
         "kernel": _nothing,
     }
-    d.handlers = {(name, 0): Handler(name, 0, function) for name, function in functions.items()}
-    for slot in range(DATA_CONNECTIONS_MAX):
-        d.handlers["ctrl", slot] = Handler("ctrl", slot, _nothing)
+    d.handlers = {name: Handler(name, 0, function) for name, function in functions.items()}
+    d.data_handlers = [Handler("ctrl", slot, _nothing) for slot in range(DATA_CONNECTIONS_MAX)]
 
 
 def _nothing(_d: Daemon, _data: int, _by_event: bool) -> Steps:

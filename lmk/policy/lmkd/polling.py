@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from lmk.policy.api import (
     ConnectEvent,
     Event,
     ExitEvent,
-    HandlerBegin,
     HangUpEvent,
     KernelKillEvent,
     MemoryEvents,
@@ -40,8 +36,11 @@ from lmk.policy.lmkd.victim import close_connection
 from lmk.policy.lmkd.waiting import stop_wait
 from lmk.policy.lmkd.watchdog import bite, log_reaped
 
-#: One handler call: what runs inside the wrapper.
-Body = Callable[[], Steps]
+_WAIT_FOREVER = Wait(None)
+#: What other threads of lmkd do; these never share a Wakeup with events.
+_SIDE_EVENTS = frozenset({WatchdogEvent, ReapedEvent})
+#: Handled before the other events of a batch.
+_HANG_UPS = frozenset({HangUpEvent, ExitEvent})
 
 
 def main_loop(d: Daemon) -> Steps:
@@ -54,7 +53,8 @@ def main_loop(d: Daemon) -> Steps:
             events = yield from _turn_while_waiting(d)
         else:
             events = yield from _wait(d, None)
-        if not events:
+        if len(events) == 1 and type(events[0]) not in _HANG_UPS:
+            yield from _handle_event(d, events[0])
             continue
         # Dropped connections first, so that one which is dropped and made anew in a batch is not lost.
         for event in events:
@@ -104,10 +104,12 @@ def _turn_while_waiting(d: Daemon) -> Steps:
 
 def _wait(d: Daemon, timeout_ms: int | None) -> Steps:
     """epoll_wait. What the watchdog's and the reaper's threads do does not end it."""
-    request = Wait(timeout_ms)
+    request = _WAIT_FOREVER if timeout_ms is None else Wait(timeout_ms)
     while True:
         events: tuple[Event, ...] = (yield request).events
-        others = []
+        if not events or type(events[0]) not in _SIDE_EVENTS:
+            return events
+        others: list[Event] = []
         for event in events:
             if isinstance(event, WatchdogEvent):
                 yield from bite(d)
@@ -115,19 +117,17 @@ def _wait(d: Daemon, timeout_ms: int | None) -> Steps:
                 yield from log_reaped(d, event)
             else:
                 others.append(event)
-        if others or not events:
+        if others:
             return others
 
 
-def call_handler(d: Daemon, handler: Handler, by_event: bool, body: Body | None = None) -> Steps:
-    """lmkd's call_handler: run it, then do what it asked of polling."""
+def call_handler(d: Daemon, handler: Handler, by_event: bool, body: Steps | None = None) -> Steps:
+    """lmkd's call_handler: run it, then do what it asked of polling. ``body``: what it runs instead of its
+    own function, for an event that carries something."""
     polling = d.polling
-    yield HandlerBegin(handler.name, handler.data, by_event)
+    yield handler.begin(by_event)
     polling.update = NO_CHANGE
-    if body is None:
-        yield from handler.function(d, handler.data, by_event)
-    else:
-        yield from body()
+    yield from handler.function(d, handler.data, by_event) if body is None else body
     now_ns = d.now_ns
     if polling.handler is handler:
         polling.last_ns = now_ns
@@ -163,7 +163,7 @@ def _resume(d: Daemon) -> None:
 def _pidfd_hang_up(d: Daemon) -> Steps:
     """Up to 15Q1 a hang-up of the pidfd is taken for one of data connection 0."""
     if d.behaviour.pidfd_hang_up:
-        yield from call_handler(d, d.handlers["kill_done", 0], True)
+        yield from call_handler(d, d.handlers["kill_done"], True)
     else:
         yield info("lmkd data connection dropped")
         yield from close_connection(d, 0)
@@ -171,25 +171,23 @@ def _pidfd_hang_up(d: Daemon) -> Steps:
 
 def _handle_event(d: Daemon, event: Event) -> Steps:
     """Second pass over a batch: everything but hang-ups."""
-    if isinstance(event, PressureEvent):
-        if 0 <= event.level < len(d.pressure):
-            yield from call_handler(d, d.pressure[event.level], True)
-    elif isinstance(event, PacketEvent):
+    if isinstance(event, PacketEvent):
         slot = d.slot_of.get(event.connection)
         if slot is not None:
-            yield from call_handler(d, d.handlers["ctrl", slot], True, partial(handle_packet, d, slot, event))
+            yield from call_handler(d, d.data_handlers[slot], True, handle_packet(d, slot, event))
+    elif isinstance(event, PressureEvent):
+        if 0 <= event.level < len(d.pressure):
+            yield from call_handler(d, d.pressure[event.level], True)
     elif isinstance(event, ExitEvent):
         if not event.hang_up:
-            yield from call_handler(d, d.handlers["kill_done", 0], True)
+            yield from call_handler(d, d.handlers["kill_done"], True)
     elif isinstance(event, ReaperFailureEvent):
-        yield from call_handler(d, d.handlers["kill_fail", 0], True)
+        yield from call_handler(d, d.handlers["kill_fail"], True)
     elif isinstance(event, MemoryEvents):
-        body = partial(handle_memory_events, d, event)
-        yield from call_handler(d, d.handlers["memevent", 0], True, body)
+        yield from call_handler(d, d.handlers["memevent"], True, handle_memory_events(d, event))
     elif isinstance(event, MemoryEventsReady):
-        yield from call_handler(d, d.handlers["memevent", 0], True)
+        yield from call_handler(d, d.handlers["memevent"], True)
     elif isinstance(event, ConnectEvent):
-        body = partial(handle_connect, d, event.connection)
-        yield from call_handler(d, d.handlers["connect", 0], True, body)
+        yield from call_handler(d, d.handlers["connect"], True, handle_connect(d, event.connection))
     elif isinstance(event, KernelKillEvent):
-        yield from call_handler(d, d.handlers["kernel", 0], True, partial(handle_kernel_kill, d, event.text))
+        yield from call_handler(d, d.handlers["kernel"], True, handle_kernel_kill(d, event.text))

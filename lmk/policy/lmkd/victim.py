@@ -21,7 +21,13 @@ from lmk.policy.lmkd.control_packets import (
     encode_notification,
 )
 from lmk.policy.lmkd.daemon import Daemon, Steps, Wakeups, diff_ms, error, info, warning
-from lmk.policy.lmkd.kernel_text import c_string, parse_statm_rss, parse_status_tag, task_name
+from lmk.policy.lmkd.kernel_text import (
+    c_string,
+    parse_statm_rss,
+    parse_statm_sizes,
+    parse_status_tag,
+    task_name,
+)
 from lmk.policy.lmkd.memory import MemoryInfo, wrap
 from lmk.policy.lmkd.process_table import Process
 from lmk.policy.lmkd.statistics import read_statistics
@@ -94,22 +100,20 @@ def heaviest_of(d: Daemon, adj: int) -> Steps:
         return None
     if len(records) == 1 and d.behaviour.lone_record_unread:
         return records[0]
-    best: Process | None = None
-    best_pages = 0
     sizes = yield ReadSizes([record.pid for record in records])
-    for record, size in zip(records, sizes, strict=True):
-        if size.__class__ is int:
-            pages = size
-        elif isinstance(size, FileError):
-            yield from remove_record(d, record)
-            continue
-        else:
-            pages = parse_statm_rss(size)
-        if pages > best_pages:
-            best, best_pages = record, pages
-        elif pages < 0 or (pages == 0 and not d.behaviour.status_sizes):
-            yield from remove_record(d, record)
-    return best
+    kinds = set(map(type, sizes))
+    if kinds == {str}:
+        sizes = parse_statm_sizes(sizes)
+    elif kinds != {int}:
+        sizes = [parse_statm_rss(size) if isinstance(size, str) else size for size in sizes]
+        sizes = [-1 if isinstance(size, FileError) else size for size in sizes]
+    refused = 0 if d.behaviour.status_sizes else 1
+    if min(sizes) < refused:
+        for record, pages in zip(records, sizes, strict=True):
+            if pages < refused:
+                yield from remove_record(d, record)
+    best_pages = max(sizes)
+    return records[sizes.index(best_pages)] if best_pages > 0 else None
 
 
 @attrs.define
@@ -120,6 +124,7 @@ class Victim:
     rss_kib: int
     swap_kib: int
     rss_pages: int
+    anon_kib: int = 0  #: only where the release reads it
 
 
 def _read_victim(d: Daemon, record: Process) -> Steps:
@@ -145,12 +150,13 @@ def _read_victim(d: Daemon, record: Process) -> Steps:
     swap_kib = parse_status_tag(status, "VmSwap:") if rss_kib is not None else None
     if rss_kib is None or swap_kib is None:
         return None
-    if behaviour.anon_rss_needed and parse_status_tag(status, "RssAnon:") is None:
+    anon_kib = parse_status_tag(status, "RssAnon:") if behaviour.anon_rss_needed else 0
+    if anon_kib is None:
         return None
     cmdline = yield from _read_process(d, pid, "cmdline")
     if cmdline is None:
         return None
-    return Victim(task_name(cmdline), rss_kib, swap_kib, c_div(rss_kib, d.page_kib))
+    return Victim(task_name(cmdline), rss_kib, swap_kib, c_div(rss_kib, d.page_kib), anon_kib)
 
 
 def _read_victim_statm(d: Daemon, record: Process) -> Steps:
@@ -195,7 +201,8 @@ def kill_one(d: Daemon, record: Process, context: KillContext) -> Steps:
     statistics = yield from read_statistics(d, record, victim.rss_kib, victim.swap_kib)
     pid, uid = record.pid, c_int32(record.uid)
     yield from start_wait(d, record)
-    outcome = yield Kill(pid, record.handle, d.reaper_active and record.handle is not None)
+    queue = d.reaper_active and record.handle is not None
+    outcome = yield Kill(pid, record.handle, queue, d.behaviour.synchronous_release)
     if outcome.errno:
         yield from stop_wait(d, finished=False)
         yield error(f"kill({pid}): errno={outcome.errno}")
@@ -209,10 +216,11 @@ def kill_one(d: Daemon, record: Process, context: KillContext) -> Steps:
     first, second = (line, event) if d.behaviour.line_before_killinfo else (event, line)
     yield first
     yield second
-    if d.behaviour.kill_statistics and d.log_stats:
+    if d.behaviour.kill_statistics and d.log_stats and _subscribed(d, SubscribeEvent.STATISTICS):
         yield from _send_statistics(d, record, victim, context, statistics)
-    rss_kib = c_int32(victim.rss_kib) if d.behaviour.prockill_rss else None
-    yield from notify(d, SubscribeEvent.KILL, encode_notification(ProcKill(pid, uid, rss_kib)))
+    if _subscribed(d, SubscribeEvent.KILL):
+        rss_kib = c_int32(victim.rss_kib) if d.behaviour.prockill_rss else None
+        yield from notify(d, SubscribeEvent.KILL, encode_notification(ProcKill(pid, uid, rss_kib)))
     yield from remove_record(d, record)
     return c_int32(victim.rss_pages)
 
@@ -228,7 +236,7 @@ def _kill_line(d: Daemon, record: Process, victim: Victim, context: KillContext)
     if context.reason_text is None:
         return f"{head}{victim.swap_kib}kb swap"
     if form == "with anon rss":
-        head += "0kB anon rss, "
+        head += f"{victim.anon_kib}kB anon rss, "
     dmabuf = ", 0kB dmabuf_pss, 0kB dmabuf_rss" if form != "rss and swap" else ""
     return f"{head}{victim.swap_kib}kB swap{dmabuf}; reason: {context.reason_text}"
 
@@ -241,6 +249,9 @@ def killinfo(d: Daemon, record: Process, context: KillContext | None, victim: Vi
         fields = [record.pid, c_int32(record.uid), record.adj, 0, 0, -1, *[0] * 27, *[0.0] * 5, 0, 0]
         return tuple(fields[: d.behaviour.killinfo_fields])
     wakeups, now_ns = context.wakeups, context.now_ns
+    memory_kib = [pages * page_kib for pages in context.memory.logged]
+    if max(memory_kib) > INT32_MAX or min(memory_kib) < ~INT32_MAX:
+        memory_kib = [c_int32(min(wrap(kib), INT32_MAX)) for kib in memory_kib]
     fields = [
         record.pid,
         c_int32(record.uid),
@@ -248,7 +259,7 @@ def killinfo(d: Daemon, record: Process, context: KillContext | None, victim: Vi
         context.min_adj,
         c_int32(victim.rss_kib),
         context.reason,
-        *(c_int32(min(wrap(pages * page_kib), INT32_MAX)) for pages in context.memory.logged),
+        *memory_kib,
         c_int32(diff_ms(wakeups.last_event_ns, now_ns)),
         c_int32(diff_ms(wakeups.previous_ns, now_ns)),
         wakeups.since_event,
@@ -301,6 +312,10 @@ def _send_statistics(
         name=victim.name.encode(errors="surrogateescape"),
     )
     yield from notify(d, SubscribeEvent.STATISTICS, encode_notification(packet))
+
+
+def _subscribed(d: Daemon, event: int) -> bool:
+    return any(client.event_mask & 1 << event for client in d.connections if client.connection is not None)
 
 
 def notify(d: Daemon, event: int, data: bytes) -> Steps:

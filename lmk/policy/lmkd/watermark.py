@@ -7,7 +7,7 @@ All numbers are pages. ``max_protection`` (the largest of a zone's first six low
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import attrs
 
@@ -56,7 +56,7 @@ class ZoneMarks:
 
     name: str = ""
     node: int = 0
-    fields: dict[str, int] = attrs.field(factory=dict)
+    fields: Mapping[str, int] = attrs.field(factory=dict)
     max_protection: int = 0
 
     def populated(self) -> bool:
@@ -74,6 +74,9 @@ def parse_zones(answer: str | Zoneinfo, behaviour: Behaviour) -> list[ZoneMarks]
     """The zones in the order of the file; None: parse error."""
     if isinstance(answer, Zoneinfo):
         return _zones_of_value(answer, behaviour)
+    info = _plain_zoneinfo(answer)
+    if info is not None and not behaviour.zones_by_name:
+        return _zones_of_value(info, behaviour)
     try:
         if behaviour.zones_by_name:
             return _parse_named_zones(answer, behaviour)
@@ -84,14 +87,15 @@ def parse_zones(answer: str | Zoneinfo, behaviour: Behaviour) -> list[ZoneMarks]
 
 def sum_watermarks(zones: list[ZoneMarks], reserving: list[ZoneMarks]) -> Watermarks:
     """The marks of ``zones``, the reserve of ``reserving``."""
-    low = high = minimum = 0
-    reserve = sum(zone.max_protection + zone.fields.get("high", 0) for zone in reserving)
+    low = high = minimum = reserve = 0
+    for zone in reserving:
+        reserve += zone.max_protection + zone.fields.get("high", 0)
     for zone in zones:
-        fields, protection = zone.fields, zone.max_protection
-        if zone.populated():
-            minimum += protection + fields.get("min", 0)
-            low += protection + fields.get("low", 0)
-            high += protection + fields.get("high", 0)
+        get, protection = zone.fields.get, zone.max_protection
+        if get("present", 0):
+            minimum += protection + get("min", 0)
+            low += protection + get("low", 0)
+            high += protection + get("high", 0)
     return Watermarks(c_int64(minimum), c_int64(low), c_int64(high), c_int64(reserve))
 
 
@@ -159,6 +163,57 @@ def _parse_named_zones(text: str, behaviour: Behaviour) -> list[ZoneMarks]:
     return list(zones.values())
 
 
+#: One zone as kernels from 4.19 to 6.12 print it, up to where lmkd stops reading.
+_PLAIN_ZONE = re.compile(
+    r"(?:Node )?([0-9]{1,5}), zone +(\S+)\n"
+    r"(?:  per-node stats\n((?>(?:      [a-z]+_\w+ +[0-9]{1,18}\n)+)))?"
+    r"  pages free +[0-9]{1,18}\n(?:        boost +[0-9]{1,18}\n)?"
+    r"        min +([0-9]{1,18})\n        low +([0-9]{1,18})\n        high +([0-9]{1,18})\n"
+    r"        spanned +[0-9]{1,18}\n        present +([0-9]{1,18})\n"
+    r"        managed +[0-9]{1,18}\n(?:        cma +[0-9]{1,18}\n)?"
+    r"        protection: \(((?:0|[1-9][0-9]{0,17})(?:, (?:0|[1-9][0-9]{0,17}))*)\)\n"
+    r"((?>(?:      nr_\w+ +[0-9]{1,18}\n)*))(  pagesets\n)?",
+    re.ASCII,
+)
+_PLAIN_STAT = re.compile(r"      (nr_inactive_file|nr_active_file|workingset_refault) +([0-9]+)\n", re.ASCII)
+_PLAIN_FREE = re.compile(r"      (nr_free_pages|nr_free_cma) +([0-9]+)\n", re.ASCII)
+
+
+def _plain_zoneinfo(text: str) -> Zoneinfo | None:
+    """The zones of text as kernels print it; None for anything else, which the slow way then reads."""
+    blocks = text.split("\nNode ")
+    if not text.startswith("Node ") or "\0" in text or text.count("\nNode") != len(blocks) - 1:
+        return None
+    zones = []
+    for block in blocks:
+        match = _PLAIN_ZONE.match(block)
+        if match is None:
+            return None
+        node, name, stats, minimum, low, high, present, protection, rest, pagesets = match.groups()
+        fields = {"min": int(minimum), "low": int(low), "high": int(high), "present": int(present)}
+        if fields["present"]:
+            if pagesets is None or "active_file " in rest:
+                return None
+            for field, number in _PLAIN_FREE.findall(rest):
+                fields[field] = int(number)
+        node_stats = None
+        if stats is not None:
+            found = _PLAIN_STAT.findall(stats)
+            node_stats = {field: int(number) for field, number in found}
+            if len(found) != len(node_stats):
+                return None
+        zones.append(
+            Zone(
+                node=int(node),
+                name=name,
+                fields=fields,
+                protection=tuple(map(int, protection.split(", "))),
+                node_stats=node_stats,
+            )
+        )
+    return Zoneinfo(zones=tuple(zones))
+
+
 def _int32(digits: str) -> int:
     number = parse_int64(digits) or 0
     return (number + (1 << 31) & 0xFFFFFFFF) - (1 << 31)
@@ -182,6 +237,8 @@ def _parse_node(lines: Iterator[str], wanted: int) -> None:
 
 def _parse_zone(lines: Iterator[str], zone: ZoneMarks) -> None:
     """Consume lines up to ``pagesets``, or up to ``present 0``; the end of the file is an error."""
+    fields = dict(zone.fields)
+    zone.fields = fields
     for line in lines:
         tokens = blank_tokens(line)
         if not tokens:
@@ -195,7 +252,7 @@ def _parse_zone(lines: Iterator[str], zone: ZoneMarks) -> None:
             number = parse_int64(tokens[1])
             if number is None:
                 raise _ParseError
-            zone.fields[name] = number
+            fields[name] = number
             if name == "present" and number == 0:
                 return
     raise _ParseError
@@ -227,8 +284,10 @@ def _zones_of_value(info: Zoneinfo, behaviour: Behaviour) -> list[ZoneMarks] | N
             if nodes > NODES_MAX:
                 return None
         if searching:
-            # Without the marker check the search for statistics swallows whole zones.
+            # The search for statistics swallows whole zones, up to a line with one word ("pagesets").
             if stats is None or any(name not in stats for name in needed):
+                if zone.fields.get("present", 0):
+                    return None
                 continue
             searching = False
         zones.append(_zone_of_value(zone))
