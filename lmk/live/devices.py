@@ -7,7 +7,9 @@ from typing import Protocol
 
 import attrs
 
+from lmk import subproc
 from lmk.backends import registry
+from lmk.backends.accel import qemu_program
 from lmk.backends.qemu import QemuGuest
 from lmk.backends.qemu_args import check_host_memory
 from lmk.config.device import DeviceConfig
@@ -63,6 +65,8 @@ def check_target(target: TargetName, config: DeviceConfig, *, confirmed: bool) -
     """Everything that can be refused before anything is built or booted. UserError, HostError."""
     if target.kind == "qemu":
         check_host_memory(config.memory_bytes)
+        subproc.require_tool(*qemu_program(config.arch))
+        subproc.require_tool("adb", "adb")
     elif target.kind == "emulator":
         registry.find(target.name)
     else:
