@@ -25,8 +25,9 @@ SHARED_CONFIG = "go-1gb"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--slow`` also runs the tests that take minutes."""
+    """``--slow`` also runs the tests that take minutes; ``--all-vectors`` replays all recordings, not a sample."""
     parser.addoption("--slow", action="store_true", help="run tests marked slow as well")
+    parser.addoption("--all-vectors", action="store_true", help="replay all of ../shared/vectors")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import attrs
@@ -128,7 +129,7 @@ def replay_all(chunks: list[Chunk], jobs: int) -> Iterator[Outcome]:
         for chunk in chunks:
             yield from replay_chunk(chunk)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         try:
             for outcomes in pool.map(replay_chunk, chunks):
                 yield from outcomes

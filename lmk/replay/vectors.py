@@ -26,6 +26,8 @@ VARIANTS = {
     "fork-2023-12": "fork-2023-12",
     "fork": "fork-2023-12",
 }
+_FIELDS = {"id", "kind", "cfg", "props", "mi", "vs", "psi", "zi", "procs", "steps", "end"}
+_EXPECTED = {"init", "trace", "end"}
 SUFFIXES = (".jsonl", ".jsonl.zst")
 
 
@@ -97,10 +99,13 @@ def parse_scenario(text: str, path: Path, number: int) -> Scenario:
         script = json.loads(text)
     except ValueError as error:
         raise UserError(f"{where}: not JSON: {error}", "check the file") from error
-    missing = {"id", "kind", "cfg", "props", "procs", "steps", "end", "expect"} - set(script)
+    if not isinstance(script, dict):
+        raise UserError(f"{where}: not a JSON object", "this is not a recorded scenario")
+    expect = script.pop("expect", None)
+    missing = _FIELDS - set(script)
+    missing |= _EXPECTED - set(expect) if isinstance(expect, dict) else {"expect"}
     if missing:
         raise UserError(f"{where}: no {', '.join(sorted(missing))}", "this is not a recorded scenario")
-    expect = script.pop("expect")
     return Scenario(
         source=path, line=number, variant=_variant(path, str(script["id"]), where), script=script, expect=expect
     )
