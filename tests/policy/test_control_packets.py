@@ -40,9 +40,7 @@ notifications = st.one_of(
     st.builds(cp.StateChanged, int32),
     st.builds(
         cp.KillStatistics,
-        **dict.fromkeys(
-            ("page_faults", "major_faults", "rss_bytes", "cache_bytes", "swap_bytes", "start_ns"), int64
-        ),
+        **dict.fromkeys(("page_faults", "major_faults", "rss_bytes", "cache_bytes", "swap_bytes", "start_ns"), int64),
         **dict.fromkeys(
             (
                 "uid",

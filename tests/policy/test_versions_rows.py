@@ -1,0 +1,59 @@
+"""The versions table: each row at the tags around its changes, and that no row can be flipped unnoticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from lmk.policy.lmkd.policy import LmkdPolicy
+from lmk.policy.lmkd.versions import DIFFERENCES, TAGS, Difference, behaviour
+from lmk.replay.run import lmkd_policy
+from tests.policy import cases_later, cases_psi, cases_rows
+from tests.policy.cases import ROWS, WORKED, Case
+
+assert cases_psi and cases_later and cases_rows  # they register the cases
+CHECKS = [pytest.param(case, tag, id=f"{case.name}-{tag}") for case in ROWS for tag in case.tags]
+
+
+@pytest.mark.parametrize(("case", "tag"), CHECKS)
+def test_row(case: Case, tag: str) -> None:
+    case.check(tag, lmkd_policy)
+
+
+def boundaries() -> list[Any]:
+    """(row, tag, value before) for each change of each row."""
+    found = []
+    for row in DIFFERENCES:
+        for (_, before), (tag, _) in zip(row.values, row.values[1:], strict=False):
+            found.append(pytest.param(row, tag, before, id=f"{row.name}-{tag}"))
+    return found
+
+
+@pytest.mark.parametrize(("row", "tag", "before"), boundaries())
+def test_no_row_can_be_flipped_unnoticed(row: Difference, tag: str, before: object) -> None:
+    """At the first tag of a change, the value before it breaks at least one check."""
+    change: dict[str, Any] = {row.name: before}
+    flipped = attrs.evolve(behaviour(tag), **change)
+
+    def make(_: str) -> LmkdPolicy:
+        return LmkdPolicy(flipped)
+
+    own = [case for case in ROWS if case.name == row.name and tag in case.tags]
+    others = [case for case in WORKED if tag in case.tags]
+    assert any(breaks(case, tag, make) for case in own + others), f"nothing notices {row.name} at {tag}"
+
+
+def breaks(case: Case, tag: str, make: Any) -> bool:
+    try:
+        case.check(tag, make)
+    except Exception:
+        return True
+    return False
+
+
+def test_rows_name_known_differences() -> None:
+    names = {row.name for row in DIFFERENCES}
+    assert {case.name for case in ROWS} <= names
+    assert {tag for case in ROWS + WORKED for tag in case.tags} <= set(TAGS)
