@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from lmk.policy.api import (
     CgroupAttributePath,
     Exit,
@@ -20,6 +22,7 @@ from lmk.policy.lmkd.control_packets import (
     BootCompleted,
     BootCompletedReply,
     Command,
+    CommandId,
     GetKillCount,
     KillCountReply,
     Malformed,
@@ -58,6 +61,8 @@ KERNEL_MINFREE_PATH = "/sys/module/lowmemorykiller/parameters/minfree"
 KERNEL_ADJ_PATH = "/sys/module/lowmemorykiller/parameters/adj"
 BOOT_COMPLETED = PROPERTY_BY_NAME["boot_completed"].full_name
 ANONYMOUS_CLIENT = "A process "
+_PROCESS_TYPES = (0, 1)
+_FULL_PROCPRIO = struct.Struct(">5i")
 
 
 def handle_connect(d: Daemon, connection: int) -> Steps:
@@ -79,27 +84,34 @@ def handle_connect(d: Daemon, connection: int) -> Steps:
 def handle_packet(d: Daemon, slot: int, packet: PacketEvent) -> Steps:
     """ctrl_data_handler: one message. Its connection may be gone since the event was queued."""
     client = d.connections[slot]
-    errno = packet.errno
+    errno, data = packet.errno, packet.data
     if client.connection != packet.connection:
         errno = EBADF if client.connection is None else EAGAIN
     if errno:
         yield error(f"control data socket read failed; {strerror(errno)}")
         return
-    if not packet.data:
+    if not data:
         yield error("Got EOF on control data socket")
         return
-    if packet.credentials is None:
+    sender = packet.credentials
+    if sender is None:
         yield error("Failed to retrieve sender credentials")
         yield from close_connection(d, slot)
         return
-    client.pid = packet.credentials[0]
-    yield from _command(d, slot, decode_command(packet.data[:PACKET_BYTES_MAX], d.dialect), packet.credentials)
+    client.pid = sender[0]
+    if len(data) == _FULL_PROCPRIO.size:
+        # What ActivityManager sends all day, without the way through a command value.
+        code, pid, uid, adj, kind = _FULL_PROCPRIO.unpack(data)
+        if code == CommandId.PROCPRIO:
+            yield from _set_priority(d, pid, uid, adj, kind, sender)
+            return
+    yield from _command(d, slot, decode_command(data[:PACKET_BYTES_MAX], d.dialect), sender)
 
 
 def _command(d: Daemon, slot: int, command: Command, sender: tuple[int, int]) -> Steps:
     """ctrl_command_handler."""
     if isinstance(command, ProcPrio):
-        yield from _set_priority(d, command, sender)
+        yield from _set_priority(d, command.pid, command.uid, command.adj, command.process_type or 0, sender)
     elif isinstance(command, ProcsPrio):
         yield from _set_priorities(d, command.records, sender)
     elif isinstance(command, ProcRemove):
@@ -143,24 +155,23 @@ def _set_priorities(d: Daemon, records: tuple[ProcPrio, ...], sender: tuple[int,
             if not isinstance(status, FileError):
                 readable.append(record)
         records = tuple(readable)
-    for record in records:
-        yield from _set_priority(d, record, sender)
+    for r in records:
+        yield from _set_priority(d, r.pid, r.uid, r.adj, r.process_type or 0, sender)
 
 
-def _set_priority(d: Daemon, prio: ProcPrio, sender: tuple[int, int]) -> Steps:
+def _set_priority(d: Daemon, pid: int, uid: int, adj: int, kind: int, sender: tuple[int, int]) -> Steps:
     """cmd_procprio. Surprise: the process's oom_score_adj and soft limit change before it is known
     whether the sender may change the record."""
-    pid, adj = prio.pid, prio.adj
     if not OOM_SCORE_ADJ_MIN <= adj <= OOM_SCORE_ADJ_MAX:
         yield error(f"Invalid PROCPRIO oomadj argument {adj}")
         return
-    kind = prio.process_type or ProcessType.APP
-    if kind not in (ProcessType.APP, ProcessType.SERVICE):
+    if kind not in _PROCESS_TYPES:
         yield error(f"Invalid PROCPRIO process type argument {kind}")
         return
     written = yield SetOomScoreAdj(pid, adj)
-    if written.tgid is not None and written.tgid != pid:
-        yield error(f"Attempt to register a task that is not a thread group leader (tid {pid}, tgid {written.tgid})")
+    tgid = written.tgid
+    if tgid is not None and tgid != pid:
+        yield error(f"Attempt to register a task that is not a thread group leader (tid {pid}, tgid {tgid})")
         return
     if written.error is not None:
         path = f"/proc/{pid}/oom_score_adj"
@@ -173,13 +184,14 @@ def _set_priority(d: Daemon, prio: ProcPrio, sender: tuple[int, int]) -> Steps:
         if not isinstance(cmdline, FileError) and (cmdline or not d.behaviour.empty_reads_refused):
             d.task_names[pid] = task_name(cmdline)
         return
-    if kind == ProcessType.APP and d.params.per_app_memcg:
-        adj = yield from _set_soft_limit(d, pid, prio.uid, adj)
-        if adj is None:
+    if d.params.per_app_memcg and kind == ProcessType.APP:
+        kept: int | None = yield from _set_soft_limit(d, pid, uid, adj)
+        if kept is None:
             return
+        adj = kept
     record = d.table.get(pid)
     if record is None:
-        yield from _register(d, pid, prio.uid, adj, sender[0])
+        yield from _register(d, pid, uid, adj, sender[0])
     elif _claim(record, sender[0]):
         d.table.move(record, adj)
     else:

@@ -39,8 +39,6 @@ from lmk.policy.lmkd.watchdog import bite, log_reaped
 _WAIT_FOREVER = Wait(None)
 #: What other threads of lmkd do; these never share a Wakeup with events.
 _SIDE_EVENTS = frozenset({WatchdogEvent, ReapedEvent})
-#: Handled before the other events of a batch.
-_HANG_UPS = frozenset({HangUpEvent, ExitEvent})
 
 
 def main_loop(d: Daemon) -> Steps:
@@ -53,9 +51,12 @@ def main_loop(d: Daemon) -> Steps:
             events = yield from _turn_while_waiting(d)
         else:
             events = yield from _wait(d, None)
-        if len(events) == 1 and type(events[0]) not in _HANG_UPS:
-            yield from _handle_event(d, events[0])
-            continue
+        if len(events) == 1:
+            event = events[0]
+            if type(event) is PacketEvent and event.connection in d.slot_of:
+                slot = d.slot_of[event.connection]
+                yield from call_handler(d, d.data_handlers[slot], True, handle_packet(d, slot, event))
+                continue
         # Dropped connections first, so that one which is dropped and made anew in a batch is not lost.
         for event in events:
             if isinstance(event, HangUpEvent):
