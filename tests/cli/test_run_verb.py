@@ -49,8 +49,8 @@ def test_wrong_unit_and_unknown_key_name_file_line_and_field(
     path = write(tmp_path, VALID.replace("memory: 2GiB", "memory: 2parsecs"))
     assert f"{path}:" in error(capsys, str(path))
     assert "memory" in error(capsys, str(path))
-    path = write(tmp_path, VALID + "cpu: 2\n")
-    assert "did you mean cpus?" in error(capsys, str(path))
+    path = write(tmp_path, VALID + "storge: {}\n")
+    assert "did you mean storage?" in error(capsys, str(path))
 
 
 def test_unreadable_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

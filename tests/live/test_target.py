@@ -1,0 +1,195 @@
+"""lmkd's policy on a live target: the real helper as a local process, a /proc tree of our own, a real victim."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lmk.device.helper_messages import SettingsDone
+from lmk.device.helper_requests import Settings
+from lmk.device.helper_types import SettingsFlag
+from lmk.engine.kills import KillJournal
+from lmk.engine.loop import run_policy
+from lmk.engine.observer import RecordingObserver
+from lmk.live.clock import DeviceClock
+from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS
+from lmk.live.listener import RunListener
+from lmk.live.target import LiveTarget
+from lmk.policy.api import Memcg, Policy, Request
+from lmk.policy.lmkd.control_packets import ProcPrio, encode_command
+from lmk.policy.none import NonePolicy
+from lmk.policy.registry import make_policy
+from lmk.record.reader import RecordReader
+from lmk.record.writer import RecordWriter
+from tests.fakes.helper_peer import LocalHelper, local_helper
+from tests.fakes.proc_root import ProcRoot
+
+ZONEINFO = """\
+Node 0, zone   Normal
+  per-node stats
+      nr_inactive_file 100000
+      nr_active_file 100000
+  pages free     9000
+        min      10000
+        low      12500
+        high     15000
+        spanned  500000
+        present  500000
+        managed  480000
+        protection: (0, 0, 0, 0)
+      nr_free_pages 9000
+  pagesets
+    cpu: 0
+"""
+MEMINFO = """\
+MemTotal:        2048000 kB
+MemFree:           36000 kB
+MemAvailable:      90000 kB
+Buffers:            1000 kB
+Cached:           300000 kB
+SwapCached:            0 kB
+Active(anon):     400000 kB
+Inactive(anon):   400000 kB
+Active(file):     100000 kB
+Inactive(file):   100000 kB
+SwapTotal:       1000000 kB
+SwapFree:         500000 kB
+CmaFree:               0 kB
+"""
+
+
+class Both:
+    """Two observers."""
+
+    def __init__(self, *observers: Any) -> None:
+        self._observers = observers
+
+    def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
+        for observer in self._observers:
+            observer.exchanged(t_ns, request, answer)
+
+
+class Scene:
+    """A helper, a fake /proc and one registered victim; presses twice: lmkd's first look only notes counters."""
+
+    def __init__(self, helper: LocalHelper, proc: ProcRoot, victim: subprocess.Popen[bytes]) -> None:
+        self.helper, self.proc, self.victim = helper, proc, victim
+        self._client = helper.lmkd_client
+        self._step = 0
+        self._until_s = time.monotonic() + 20
+        self._sockets: list[Any] = []
+
+    def advance(self) -> str | None:
+        """Housekeeping: the next thing that happens to the device."""
+        self._step += 1
+        if self._step == 1:
+            client = self.helper.lmkd_client()
+            client.send(encode_command(ProcPrio(pid=self.victim.pid, uid=10001, adj=900)))
+            self._sockets.append(client)
+        elif self._step < 12:
+            self.scan(self._step)
+            with contextlib.suppress(OSError):  # nobody has armed a trigger
+                self.proc.press()
+        elif self.victim.poll() is not None or self._step > 16:
+            return "seen enough"
+        return "too slow" if time.monotonic() > self._until_s else None
+
+    def scan(self, count: int) -> None:
+        """kswapd has scanned: lmkd only acts when reclaim has happened."""
+        self.proc.write(
+            "vmstat",
+            f"nr_free_pages 9000\nnr_inactive_file 100000\nnr_active_file 100000\nworkingset_refault_file 5\n"
+            f"pgscan_kswapd {1000 + count}\npgscan_direct 500\npgrefill 2000\n",
+        )
+
+    def close(self) -> None:
+        for client in self._sockets:
+            client.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    proc = ProcRoot(tmp_path / "proc")
+    proc.write("meminfo", MEMINFO)
+    proc.write("zoneinfo", ZONEINFO)
+    proc.make_fifo()
+    victim = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1000)"])
+    proc.add_process(victim.pid, name="com.example.victim", rss_kib=100_000, oom_score_adj=0)
+    with local_helper(tmp_path, proc_root=proc.path) as helper:
+        found = Scene(helper, proc, victim)
+        found.scan(0)
+        yield found
+        found.close()
+    victim.kill()
+    victim.wait()
+
+
+def play(scene: Scene, policy: Policy, directory: Path, *, dry_run: bool = False) -> RecordReader:
+    flags = SettingsFlag.SERVE_LMKD | SettingsFlag.WRITE_ADJ | (SettingsFlag.DRY_RUN if dry_run else 0)
+    settings = Settings(
+        flags=flags,
+        main_priority=0,
+        reaper_priority=0,
+        sample_files=SAMPLE_MASK & ~(1 << 3),  # pressure/memory is a FIFO here
+        candidates=CANDIDATES,
+        candidate_fields=VICTIM_FIELDS,
+    )
+    with RecordWriter(directory) as writer, scene.helper.connect() as stream:
+        stream.request(settings, SettingsDone)
+        clock = DeviceClock()
+        before_ns = time.monotonic_ns()
+        clock.observe(before_ns, stream.ping().now_ns, time.monotonic_ns())
+        journal = KillJournal(writer, dry=dry_run)
+        listener = RunListener(writer, journal, scene.advance)
+        target = LiveTarget(
+            stream,
+            clock,
+            listener,
+            lambda: {"ro.lmk.log_stats": "true", "sys.boot_completed": "1"},
+            memcg=Memcg(2),
+            dry_run=dry_run,
+        )
+        why = run_policy(policy, target, Both(RecordingObserver(writer, target.woke_ns), journal))
+    assert why == "seen enough"
+    return RecordReader(directory)
+
+
+def test_pressure_kills_the_registered_process_and_the_record_tells_all(scene: Scene, tmp_path: Path) -> None:
+    with play(scene, make_policy("lmkd", "14Q2"), tmp_path / "run") as record:
+        kills = record.kills()
+        assert scene.victim.wait(5) == -9
+        assert [(k.pid, k.name, k.oom_score_adj, k.killer) for k in kills] == [
+            (scene.victim.pid, "com.example.victim", 900, "lmk")
+        ]
+        kill = kills[0]
+        assert kill.reason == "min watermark is breached"
+        assert (kill.reason_code, kill.min_oom_score_adj, kill.uid) == (8, 701, 10001)
+        assert (kill.rss_kib, kill.swap_kib) == (100_000, 512)
+        assert kill.event_to_signal_us is not None and 0 < kill.event_to_signal_us < 5_000_000
+        assert kill.signal_to_exit_us is not None
+        assert scene.proc.adj(scene.victim.pid) == 900
+        texts = [row.text for row in record.logs()]
+        assert any(t.startswith("Kill 'com.example.victim'") and "to free 100000kB rss, 512kB swap" in t for t in texts)
+        assert [row for row in record.logs() if row.tag == "killinfo"]
+        assert record.counters()
+        assert list(record.decisions())
+
+
+def test_dry_run_decides_and_signals_nobody(scene: Scene, tmp_path: Path) -> None:
+    with play(scene, make_policy("lmkd", "14Q2"), tmp_path / "run", dry_run=True) as record:
+        assert [(k.pid, k.dry) for k in record.kills()] == [(scene.victim.pid, True)]
+    assert scene.victim.poll() is None
+
+
+def test_without_a_policy_nobody_dies_but_the_socket_is_served(scene: Scene, tmp_path: Path) -> None:
+    with play(scene, NonePolicy("14Q2"), tmp_path / "run") as record:
+        assert record.kills() == []
+    assert scene.victim.poll() is None
+    assert scene.proc.adj(scene.victim.pid) == 900
