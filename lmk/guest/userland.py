@@ -110,7 +110,7 @@ def _add_directories(tree: CpioTree) -> None:
         "dev",
         "proc",
         "sys",
-        "data",
+        "data/local/tmp",
         "system/xbin",
         "system/etc",
         "vendor",
