@@ -33,7 +33,8 @@ from lmk.live.clock import DeviceClock
 from lmk.live.devices import OpenDevice, TargetName, open_device
 from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS
 from lmk.live.listener import RunListener
-from lmk.live.stock import SERVICE, find_memcg, read_properties, stock_lmkd_runs
+from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, stock_lmkd_runs
+from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget, reap_method
 from lmk.policy.api import Policy, Request
 from lmk.record.reader import RecordReader
@@ -43,6 +44,8 @@ from lmk.report.summary import run_json
 
 #: A decision must not wait for the interpreter to switch threads (5 ms by default).
 _SWITCH_INTERVAL_S = 0.0005
+#: In a dry run nobody tells us of changed scores: how often /proc is looked through.
+_REFRESH_S = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -122,6 +125,8 @@ class _Session:
         self._watcher = watcher
         self._clock = DeviceClock()
         self._apps: AppDriver | None = None
+        self._taken: TakenTable | None = None
+        self._refreshed_s = time.monotonic()
 
     def run(self) -> str:
         plan, progress = self._plan, self._watcher.progress
@@ -141,20 +146,25 @@ class _Session:
         plan = self._plan
         self._watcher.progress("starting the helper", None)
         properties = read_properties(adb)
-        with start_helper(adb).connect() as stream, self._taken_over(stream, stock_lmkd_runs(properties)):
+        stock = stock_lmkd_runs(properties)
+        with start_helper(adb).connect() as stream, self._taken_over(stream, stock):
             self._measure_clock(stream)
             self._note_device(adb, stream)
             apps = AppDriver(
                 AppRunner(adb, arch=plan.config.arch), plan.timeline, self._writer, self._watcher.app_event
             )
             self._apps = apps
-            observer = RecordingObserver(self._writer)
             journal = KillJournal(self._writer, dry=plan.dry_run, on_kill=self._told_kill)
             listener = RunListener(self._writer, journal, self._still_running)
             target = LiveTarget(
                 stream, self._clock, listener, lambda: read_properties(adb), memcg=find_memcg(adb), dry_run=plan.dry_run
             )
             observer = RecordingObserver(self._writer, target.woke_ns)
+            if plan.dry_run or stock:
+                self._taken = TakenTable(stream, target.inject)
+                self._taken.refresh()
+                if not plan.dry_run:
+                    self._taken.leave()
             self._watcher.progress("starting the apps", None)
             apps.start()
             try:
@@ -162,6 +172,8 @@ class _Session:
             finally:
                 apps.close()
             self._note_duration(apps)
+            if plan.dry_run:
+                self._writer.meta({"device_kills": logged_kills(adb)})
             return why
 
     @contextlib.contextmanager
@@ -213,6 +225,9 @@ class _Session:
 
     def _still_running(self) -> str | None:
         assert self._apps is not None
+        if self._plan.dry_run and self._taken is not None and time.monotonic() - self._refreshed_s > _REFRESH_S:
+            self._refreshed_s = time.monotonic()
+            self._taken.refresh()
         zero_ns = self._apps.zero_ns
         if zero_ns is not None:
             done_ms = (self._clock.now_ns() - zero_ns) // 1_000_000

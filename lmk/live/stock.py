@@ -12,6 +12,8 @@ from lmk.device.adb import AdbDevice
 from lmk.policy.api import Memcg
 
 _PROPERTY = re.compile(r"^\[(?P<name>[^\]]*)\]: \[(?P<value>.*?)\]$", re.MULTILINE | re.DOTALL)
+#: lmkd's kill line (lmkd.cpp, kill_one_process); OEMs reword its end, not its beginning.
+_KILL_LINE = re.compile(r"Kill '(?P<name>[^']*)' \((?P<pid>\d+)\), uid (?P<uid>\d+), oom_(?:score_)?adj (?P<adj>-?\d+)")
 SERVICE = "lmkd"
 
 
@@ -47,3 +49,17 @@ def parse_memcg(mounts: str) -> Memcg:
 def find_memcg(adb: AdbDevice) -> Memcg:
     """Where the device's memory controller is mounted."""
     return parse_memcg(adb.check_shell("cat /proc/mounts"))
+
+
+def parse_kill_lines(log: str) -> list[dict[str, int | str]]:
+    """Kills that the device's own lmkd logged: pid, name, uid and oom_score_adj of each, in order."""
+    return [
+        {"pid": int(f["pid"]), "name": f["name"], "uid": int(f["uid"]), "oom_score_adj": int(f["adj"])}
+        for f in _KILL_LINE.finditer(log)
+    ]
+
+
+def logged_kills(adb: AdbDevice) -> list[dict[str, int | str]]:
+    """What the device's lmkd has killed, as far as its log reaches back; empty where there is no logcat."""
+    result = adb.shell("logcat -d -s lowmemorykiller")
+    return parse_kill_lines(result.stdout) if result.exit_code == 0 else []

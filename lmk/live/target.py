@@ -27,6 +27,7 @@ from lmk.live.clock import DeviceClock
 from lmk.live.files import SAMPLE_MASK, Asker, SampledFiles
 from lmk.live.intake import Intake, Listener
 from lmk.live.log_wire import EVENTS_LOG, MAIN_LOG, event_payload, main_payload
+from lmk.live.takeover import CONNECTION as TAKEN_OVER
 from lmk.policy import api
 from lmk.policy.decision import Decision
 from lmk.policy.lmkd.memcg import resolve_attribute
@@ -176,7 +177,7 @@ class LiveTarget:
             api.OpenMemoryEvents: self._open_memory_events,
             api.OpenKernelKills: lambda _: errno.ENOENT,
             api.Send: self._send,
-            api.CloseConnection: lambda q: self._stream.send(r.CloseConnection(connection=q.connection)),
+            api.CloseConnection: self._close_connection,
             api.Log: self._log,
             api.EventLog: self._event_log,
             api.HandlerBegin: lambda _: None,
@@ -213,6 +214,8 @@ class LiveTarget:
         return api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None
 
     def _set_oom_score_adj(self, request: api.SetOomScoreAdj) -> api.AdjWritten:
+        if self._dry_run:
+            return api.AdjWritten(request.pid)
         self._written_adj[request.pid] = request.adj
         waiting = self._intake.registered.get(request.pid)
         if waiting:
@@ -256,6 +259,7 @@ class LiveTarget:
         handle, start_ticks, _ = self._intake.handles.get(request.pid, (0, 0, 0))
         handle = request.handle if request.handle is not None else handle
         if self._dry_run:
+            # To the policy the victim is dead at once; on the device nothing happens to it.
             self._intake.pretend_exit(handle)
             return api.Killed(0, queued=request.queue)
         adj = self._written_adj.get(request.pid)
@@ -287,8 +291,14 @@ class LiveTarget:
         return api.MemoryEventSupport(created=True, direct_reclaim=True, kswapd=True, fd=0)
 
     def _send(self, request: api.Send) -> int:
+        if request.connection == TAKEN_OVER:
+            return 0
         self._stream.send(r.ControlReply(connection=request.connection, data=request.data))
         return 0
+
+    def _close_connection(self, request: api.CloseConnection) -> None:
+        if request.connection != TAKEN_OVER:
+            self._stream.send(r.CloseConnection(connection=request.connection))
 
     def _log(self, request: api.Log) -> None:
         self._stream.send(r.Log(log_id=MAIN_LOG, payload=main_payload(request.level, LOG_TAG, request.text)))

@@ -37,8 +37,20 @@ def run_json(record: RecordReader) -> dict[str, Any]:
         "complete": meta.get("complete", False),
         "record": str(record.path.parent),
         "device": meta.get("device"),
+        "dry_run": dry_run_json(meta, kills) if meta.get("dry_run") else None,
         "kills": kills,
         "summary": summary_json(record),
+    }
+
+
+def dry_run_json(meta: dict[str, Any], kills: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How what was decided agrees with what the device's own lmkd killed meanwhile (by pid)."""
+    device = meta.get("device_kills") or []
+    ours = {kill["pid"] for kill in kills if kill["dry_run"]}
+    return {
+        "decided": len(ours),
+        "device_kills": device,
+        "agreed": sum(kill["pid"] in ours for kill in device),
     }
 
 

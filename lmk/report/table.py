@@ -82,6 +82,13 @@ def summary_table(run: dict[str, Any]) -> RenderableType:
     table.add_row("PSI some / full", f"{_number(summary['psi_some_ms'])} ms / {_number(summary['psi_full_ms'])} ms")
     table.add_row("least MemAvailable", f"{_scaled(summary['min_mem_available_kib'], 1024, 0)} MiB")
     table.add_row("event to signal µs", _spread(summary["event_to_signal_us"]))
+    if run.get("dry_run"):
+        dry = run["dry_run"]
+        table.add_row(
+            "dry run",
+            f"{dry['decided']} processes would have been killed; the device's lmkd killed {len(dry['device_kills'])}, "
+            f"{dry['agreed']} of them the same",
+        )
     if run.get("disturbed"):
         table.add_row("disturbed", f"other load on the host took {run['host_load']:.0%} of it: do not quote the times")
     table.add_row("record", str(run["record"]))

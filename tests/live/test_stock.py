@@ -6,7 +6,7 @@ import pytest
 
 from lmk.errors import UserError
 from lmk.live.devices import looks_like_emulator, parse_target
-from lmk.live.stock import parse_getprop, parse_memcg, stock_lmkd_runs
+from lmk.live.stock import parse_getprop, parse_kill_lines, parse_memcg, stock_lmkd_runs
 from lmk.policy.api import Memcg
 
 
@@ -55,3 +55,15 @@ def test_a_phone_is_no_emulator() -> None:
     assert looks_like_emulator({"ro.kernel.qemu": "1"})
     assert looks_like_emulator({"ro.hardware": "cutf_cvm"})
     assert not looks_like_emulator({"ro.hardware": "tokay"})
+
+
+def test_kill_lines_of_lmkd_old_and_new() -> None:
+    log = (
+        "I lowmemorykiller: Kill 'com.a' (4711), uid 10123, oom_score_adj 915 to free 183204kB rss, 40960kB swap\n"
+        "I lowmemorykiller: Process 4711 was reaped in 3ms\n"
+        "I lowmemorykiller: Kill 'com.b:x' (12), uid 10001, oom_adj 900 to free 9kB; reason: low\n"
+    )
+    assert [(k["pid"], k["name"], k["oom_score_adj"]) for k in parse_kill_lines(log)] == [
+        (4711, "com.a", 915),
+        (12, "com.b:x", 900),
+    ]

@@ -21,6 +21,7 @@ from lmk.engine.observer import RecordingObserver
 from lmk.live.clock import DeviceClock
 from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS
 from lmk.live.listener import RunListener
+from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget
 from lmk.policy.api import Memcg, Policy, Request
 from lmk.policy.lmkd.control_packets import ProcPrio, encode_command
@@ -85,11 +86,15 @@ class Scene:
         self._step = 0
         self._until_s = time.monotonic() + 20
         self._sockets: list[Any] = []
+        self.taken: TakenTable | None = None
 
     def advance(self) -> str | None:
         """Housekeeping: the next thing that happens to the device."""
         self._step += 1
-        if self._step == 1:
+        if self._step == 1 and self.taken is not None:
+            self.proc.write(f"{self.victim.pid}/oom_score_adj", "900\n")
+            assert self.taken.refresh() >= 1
+        elif self._step == 1:
             client = self.helper.lmkd_client()
             client.send(encode_command(ProcPrio(pid=self.victim.pid, uid=10001, adj=900)))
             self._sockets.append(client)
@@ -132,7 +137,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def play(scene: Scene, policy: Policy, directory: Path, *, dry_run: bool = False) -> RecordReader:
-    flags = SettingsFlag.SERVE_LMKD | SettingsFlag.WRITE_ADJ | (SettingsFlag.DRY_RUN if dry_run else 0)
+    flags = SettingsFlag.DRY_RUN if dry_run else SettingsFlag.SERVE_LMKD | SettingsFlag.WRITE_ADJ
     settings = Settings(
         flags=flags,
         main_priority=0,
@@ -156,6 +161,8 @@ def play(scene: Scene, policy: Policy, directory: Path, *, dry_run: bool = False
             memcg=Memcg(2),
             dry_run=dry_run,
         )
+        if dry_run:
+            scene.taken = TakenTable(stream, target.inject)
         why = run_policy(policy, target, Both(RecordingObserver(writer, target.woke_ns), journal))
     assert why == "seen enough"
     return RecordReader(directory)
@@ -186,6 +193,7 @@ def test_dry_run_decides_and_signals_nobody(scene: Scene, tmp_path: Path) -> Non
     with play(scene, make_policy("lmkd", "14Q2"), tmp_path / "run", dry_run=True) as record:
         assert [(k.pid, k.dry) for k in record.kills()] == [(scene.victim.pid, True)]
     assert scene.victim.poll() is None
+    assert not scene.helper.lmkd_socket.exists()
 
 
 def test_without_a_policy_nobody_dies_but_the_socket_is_served(scene: Scene, tmp_path: Path) -> None:
