@@ -48,10 +48,10 @@ class TakenTable:
         current = {(row.pid, row.start_ticks): row for row in rows}
         changes = 0
         for gone in [key for key in self._known if key not in current]:
+            # Also when the pid lives on in another process: the record still holds the dead one's pidfd.
             del self._known[gone]
-            if all(pid != gone[0] for pid, _ in current):
-                self._send(ProcRemove(pid=gone[0]))
-                changes += 1
+            self._send(ProcRemove(pid=gone[0]))
+            changes += 1
         for key, row in sorted(current.items(), key=lambda item: (item[1].start_ticks, item[1].pid)):
             if self._known.get(key) != row.oom_score_adj:
                 self._known[key] = row.oom_score_adj

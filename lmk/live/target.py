@@ -215,11 +215,13 @@ class LiveTarget:
 
     def _set_oom_score_adj(self, request: api.SetOomScoreAdj) -> api.AdjWritten:
         if self._dry_run:
+            self._intake.handles.pop(request.pid, None)
             return api.AdjWritten(request.pid)
         self._written_adj[request.pid] = request.adj
         waiting = self._intake.registered.get(request.pid)
         if waiting:
             return self._written_by_helper(waiting.popleft())
+        self._intake.handles.pop(request.pid, None)  # who has the pid now is for OpenPidfd to find out
         done = self._stream.done(r.WriteAdj(pid=request.pid, oom_score_adj=request.adj))
         return api.AdjWritten(None, api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None)
 

@@ -54,7 +54,7 @@ def test_first_everything_then_only_what_changed() -> None:
     ]
 
 
-def test_a_reused_pid_is_registered_anew_without_being_removed_after() -> None:
+def test_a_reused_pid_is_another_process() -> None:
     events: list[api.Event] = []
     device = Device(row(30, 900, start=5))
     taken = TakenTable(device, events.append)
@@ -62,7 +62,8 @@ def test_a_reused_pid_is_registered_anew_without_being_removed_after() -> None:
     events.clear()
     device.rows = (row(30, 900, start=9),)
     taken.refresh()
-    assert packets(events) == [encode_command(ProcPrio(pid=30, uid=10001, adj=900))]
+    again = [ProcRemove(pid=30), ProcPrio(pid=30, uid=10001, adj=900)]
+    assert packets(events) == [encode_command(command) for command in again]
 
 
 def test_leaving_makes_the_records_anybodys() -> None:
