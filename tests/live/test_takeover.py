@@ -62,7 +62,7 @@ def test_a_reused_pid_is_another_process() -> None:
     events.clear()
     device.rows = (row(30, 900, start=9),)
     taken.refresh()
-    again = [ProcRemove(pid=30), ProcPrio(pid=30, uid=10001, adj=900)]
+    again: list[ProcRemove | ProcPrio] = [ProcRemove(pid=30), ProcPrio(pid=30, uid=10001, adj=900)]
     assert packets(events) == [encode_command(command) for command in again]
 
 
