@@ -97,3 +97,6 @@ class Decision:
     reason_text: str = ""
     min_adj: int = 0  #: lowest killable oom_score_adj, after a critical stall; 0 when there is no reason
     killed_pids: tuple[int, ...] = ()
+    killed_adjs: tuple[int, ...] = ()  #: their scores in the process table, in the same order
+    #: why no rule was looked at, "" when they were: "pending kill", "lower event", "no reclaim", "unreadable"
+    ended_early: str = ""

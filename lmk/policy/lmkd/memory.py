@@ -78,20 +78,25 @@ class MemoryInfo:
 
     def free_swap(self, params: LmkdParams, behaviour: Behaviour) -> int:
         """get_free_swap: pages of swap that count as free in a release."""
-        mode = behaviour.free_swap
-        if mode == "raw":
-            return self.swap_free
-        if mode == "easy":
-            return min(self.swap_free, self.easy)
-        if mode == "factor":
-            return min(self.swap_free, wrap(self.easy * behaviour.swap_factor))
-        ratio = params.swap_compression_ratio
-        if not ratio:
-            return self.swap_free
-        available = wrap(self.easy * ratio)
-        if mode == "ratio_div" and params.swap_compression_ratio_div:
-            available = c_div(available, params.swap_compression_ratio_div)
-        return min(self.swap_free, available)
+        return free_swap_pages(self.swap_free, self.easy, params, behaviour)
+
+
+def free_swap_pages(swap_free: int, easy: int, params: LmkdParams, behaviour: Behaviour) -> int:
+    """Pages of swap that count as free, from SwapFree and easily available memory (reference: section 4.3)."""
+    mode = behaviour.free_swap
+    if mode == "raw":
+        return swap_free
+    if mode == "easy":
+        return min(swap_free, easy)
+    if mode == "factor":
+        return min(swap_free, wrap(easy * behaviour.swap_factor))
+    ratio = params.swap_compression_ratio
+    if not ratio:
+        return swap_free
+    available = wrap(easy * ratio)
+    if mode == "ratio_div" and params.swap_compression_ratio_div:
+        available = c_div(available, params.swap_compression_ratio_div)
+    return min(swap_free, available)
 
 
 @attrs.define

@@ -49,6 +49,7 @@ def handle_mp(d: Daemon, level: int, by_event: bool) -> Steps:
     if (yield from _still_killing(d)):
         d.old.skipped_events += 1
         d.old.wakeups.skipped += 1
+        yield Decision(strategy=d.params.old_strategy, level=level, by_event=by_event, ended_early="pending kill")
         return
     if d.old.skipped_events > 0:
         yield info(f"{d.old.skipped_events} memory pressure events were skipped after a kill!")
@@ -57,6 +58,7 @@ def handle_mp(d: Daemon, level: int, by_event: bool) -> Steps:
     marks: Watermarks | None = (yield from read_watermarks(d)) if memory is not None else None
     if memory is None or marks is None:
         yield error("Failed to get free memory!")
+        yield Decision(strategy=d.params.old_strategy, level=level, by_event=by_event, ended_early="unreadable")
         return
     if d.params.use_minfree_levels:
         yield from _minfree(d, level, by_event, memory, marks)
@@ -264,5 +266,6 @@ def _kill_decision(
         by_event=by_event,
         values=values,
         min_adj=context.min_adj,
-        killed_pids=tuple(context.killed_pids),
+        killed_pids=tuple(pid for pid, _ in context.killed),
+        killed_adjs=tuple(adj for _, adj in context.killed),
     )

@@ -412,6 +412,11 @@ class LmkdParams:
         """Which strategy runs where the kernel has PSI triggers: "psi", "minfree" or "vmpressure"."""
         if self.use_psi and self.use_new_strategy:
             return "psi"
+        return self.old_strategy
+
+    @property
+    def old_strategy(self) -> str:
+        """Which old strategy runs where it does: "minfree" or "vmpressure"."""
         return "minfree" if self.use_minfree_levels else "vmpressure"
 
 

@@ -66,6 +66,7 @@ def psi_event(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None)
             if by_event and level < state.previous_level:
                 if d.params.debug:
                     yield info(f"Ignoring {LEVEL_NAMES[level]} pressure event; occurred too soon.")
+                yield Decision(strategy="psi", level=level, by_event=True, ended_early="lower event")
                 return
             state.previous_level = level if by_event else LOW
         state.wakeups.record(d.now_ns, by_event)
@@ -74,6 +75,8 @@ def psi_event(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None)
     if pending and (timeout_ms == 0 or diff_ms(d.last_kill_ns, d.now_ns) < timeout_ms):
         state.wakeups.skipped += 1
         _set_polling(d, by_event, NO_RECLAIM, swap_low=False)
+        strategy = "psi" if vendor is None else "vendor"
+        yield Decision(strategy=strategy, level=level, by_event=by_event, ended_early="pending kill")
         return
     yield from stop_wait(d, finished=not pending)
     yield from _look(d, level, by_event, vendor)
@@ -85,11 +88,13 @@ def _look(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> 
     counters: VmCounters | None = yield from read_vmstat(d)
     if counters is None:
         yield error("Failed to parse vmstat!")
+        yield Decision(strategy="psi", level=level, by_event=by_event, ended_early="unreadable")
         return
     refaults = _refaults(d, counters)
     memory: MemoryInfo | None = yield from read_meminfo(d)
     if memory is None:
         yield error("Failed to parse meminfo!")
+        yield Decision(strategy="psi", level=level, by_event=by_event, ended_early="unreadable")
         return
     evaluation = Evaluation(level=level, by_event=by_event, after_kill=state.killing, page_kib=d.page_kib)
     if state.killing:
@@ -103,6 +108,7 @@ def _look(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> 
     reclaim = _reclaim_state(d, counters, evaluation)
     if reclaim == NO_RECLAIM and vendor is None and _bails_out(d, refaults):
         _set_polling(d, by_event, NO_RECLAIM, evaluation.swap_low)
+        yield Decision(strategy="psi", level=level, by_event=by_event, ended_early="no reclaim")
         return
     state.previous_refaults = refaults
     if d.behaviour.thrashing_windows:
@@ -214,10 +220,11 @@ def _decide_and_kill(d: Daemon, memory: MemoryInfo, e: Evaluation, skips: ZoneSk
     state = d.psi
     psi, io_psi, cpu_psi = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
     if not (yield from _evaluate(d, memory, e, psi, skips)):
+        yield Decision(strategy="psi", level=e.level, by_event=e.by_event, ended_early="unreadable")
         return False
     evaluations: tuple[Evaluation, ...] = (e,)
     if e.reason == -1:
-        yield _decision(e, evaluations, 0, ())
+        yield _decision(e, evaluations, 0, [])
         return True
     if d.behaviour.first_kill_rereads and state.first_kill:
         # The marks may be old before the first kill. lmkd jumps back without clearing what it decided.
@@ -225,7 +232,7 @@ def _decide_and_kill(d: Daemon, memory: MemoryInfo, e: Evaluation, skips: ZoneSk
         state.watermarks = attrs.evolve(state.watermarks, high=0)
         e = attrs.evolve(e)
         if not (yield from _evaluate(d, memory, e, psi, skips)):
-            yield _decision(evaluations[0], evaluations, 0, ())
+            yield _decision(evaluations[0], evaluations, 0, [])
             return False
         evaluations = (*evaluations, e)
     min_adj = 0 if e.critical_stall else e.min_adj
@@ -250,12 +257,12 @@ def _decide_and_kill(d: Daemon, memory: MemoryInfo, e: Evaluation, skips: ZoneSk
         if e.cut_limit:
             cut = c_int32((state.thrashing_limit or 0) * (100 - d.params.thrashing_limit_decay))
             state.thrashing_limit = c_div(cut, 100)
-    yield _decision(e, evaluations, min_adj, tuple(context.killed_pids))
+    yield _decision(e, evaluations, min_adj, context.killed)
     return True
 
 
 def _decision(
-    e: Evaluation, evaluations: tuple[Evaluation, ...], min_adj: int, killed_pids: tuple[int, ...]
+    e: Evaluation, evaluations: tuple[Evaluation, ...], min_adj: int, killed: list[tuple[int, int]]
 ) -> Decision:
     return Decision(
         strategy="psi" if e.vendor_reason is None else "vendor",
@@ -265,7 +272,8 @@ def _decision(
         reason=e.reason,
         reason_text=e.reason_text,
         min_adj=min_adj,
-        killed_pids=killed_pids,
+        killed_pids=tuple(pid for pid, _ in killed),
+        killed_adjs=tuple(adj for _, adj in killed),
     )
 
 

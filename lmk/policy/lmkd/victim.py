@@ -53,7 +53,7 @@ class KillContext:
     max_thrashing: int = 0
     #: avg10 of memory some, memory full, io some, io full, cpu some
     psi: tuple[float, ...] = (0.0,) * 5
-    killed_pids: list[int] = attrs.field(factory=list)
+    killed: list[tuple[int, int]] = attrs.field(factory=list)  #: (pid, adj) of each kill
 
 
 def find_and_kill(d: Daemon, context: KillContext) -> Steps:
@@ -209,7 +209,7 @@ def kill_one(d: Daemon, record: Process, context: KillContext) -> Steps:
         yield from remove_record(d, record)
         return 0 if d.behaviour.failed_kill_is_zero else -1
     d.last_kill_ns = context.now_ns
-    context.killed_pids.append(pid)
+    context.killed.append((pid, record.adj))
     yield from _count_kill(d, record.adj)
     line = info(_kill_line(d, record, victim, context))
     event = EventLog(killinfo(d, record, context, victim))
