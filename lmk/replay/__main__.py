@@ -16,7 +16,7 @@ from typing import TextIO
 
 from lmk.errors import LmkError, UserError
 from lmk.replay.mutate import mutations
-from lmk.replay.run import Chunk, Outcome, chunk_scenarios, plan, replay_all
+from lmk.replay.run import Chunk, Outcome, chunk_scenarios, plan, replay, replay_all
 from lmk.replay.show import details, one_line
 from lmk.replay.vectors import find_files
 
@@ -104,6 +104,10 @@ def _self_test(chunks: list[Chunk], arguments: argparse.Namespace, out: TextIO) 
     scenarios = scenarios[:: max(1, len(scenarios) // SELF_TEST_SCENARIOS)]
     if not scenarios:
         raise UserError("no scenario was chosen", "check --kind and --sample")
+    for outcome in map(replay, scenarios):
+        if not outcome.matched:
+            out.write(f"unchanged, this already differs: {one_line(outcome)}\n")
+            return 1
     noticed = made = 0
     for mutation in mutations(scenarios, arguments.changes, arguments.seed):
         made += 1

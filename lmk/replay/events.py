@@ -57,6 +57,7 @@ class Clock:
         self.vmpressure = [0, 0, 0]
         self.vmpressure_levels: set[int] = set()
         self.memory_events = False
+        self._later: tuple[Event, ...] = ()
         #: Filled whether anybody listens or not.
         self._ring: list[MemoryEvent] = []
         self.kernel_kills = False
@@ -118,11 +119,18 @@ class Clock:
             if level or self.reaper_failures:
                 failures = [ReaperFailureEvent(self.reaper_failures.popleft())] if self.reaper_failures else []
                 return (*failures, *level)
+            if self._later:
+                events, self._later = self._later, ()
+                return events
             if not self._queue:
                 return ()
             entry = self._queue.popleft()
             batch = entry[1] if entry[0] == "batch" else [entry]
             events = tuple(event for event in map(self._event, batch) if event is not None)
+            if len(events) > 1 and any(isinstance(event, WatchdogEvent) for event in events):
+                # The watchdog's thread does not share the main thread's wait.
+                self._later = tuple(event for event in events if not isinstance(event, WatchdogEvent))
+                return (WatchdogEvent(),)
             if events:
                 return events
 

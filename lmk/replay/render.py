@@ -83,7 +83,7 @@ def _zone(zone: dict[str, Any], modern: bool) -> str:
 
 
 def _comm(process: dict[str, Any]) -> str:
-    if "comm" in process:
+    if process.get("comm") is not None:
         return str(process["comm"])
     words = str(process["name"]).split()
     return words[0][-15:] if words else ""
@@ -91,7 +91,7 @@ def _comm(process: dict[str, Any]) -> str:
 
 def resident_pages(process: dict[str, Any], page_kib: int) -> int:
     """Second number of ``statm``."""
-    return int(process["res"]) if "res" in process else int(process["rss"]) // page_kib
+    return int(process["res"]) if process.get("res") is not None else int(process["rss"]) // page_kib
 
 
 def status(process: dict[str, Any]) -> str:
@@ -99,7 +99,7 @@ def status(process: dict[str, Any]) -> str:
     pid, uid = process["pid"], process["uid"]
     rows = [
         f"Name:\t{_comm(process)}\nUmask:\t0077\nState:\tS (sleeping)\n",
-        "" if process.get("notgid") else f"Tgid:\t{process.get('tgid', pid)}\n",
+        "" if process.get("notgid") else f"Tgid:\t{process.get('tgid') or pid}\n",
         f"Ngid:\t0\nPid:\t{pid}\nPPid:\t620\nTracerPid:\t0\n",
         f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{uid}\t{uid}\t{uid}\t{uid}\nFDSize:\t256\n",
     ]

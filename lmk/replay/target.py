@@ -291,7 +291,7 @@ class VectorTarget:
         process = self._world.processes.get(request.pid)
         tgid: int | None = None
         if process is not None and "status" not in process.hidden and not process.fields.get("notgid"):
-            tgid = int(process.fields.get("tgid", request.pid))
+            tgid = int(process.fields.get("tgid") or request.pid)
             if tgid != request.pid:
                 return api.AdjWritten(tgid)
         if process is None or "oom_score_adj" in process.hidden:

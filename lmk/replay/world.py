@@ -5,6 +5,7 @@ Nothing here knows a policy or a clock beyond the times written in the script; s
 
 from __future__ import annotations
 
+import copy
 import errno
 import heapq
 from collections.abc import Callable
@@ -32,13 +33,13 @@ class Process:
         self.born = fields
         self.fields = dict(fields)
         self.pid = int(fields["pid"])
-        self.hidden = frozenset(fields.get("no", ()))
+        self.hidden = frozenset(fields.get("no") or ())
         self.killed = False
         self.dead = False
 
     def change(self, fields: dict[str, Any]) -> None:
         self.fields.update(fields)
-        self.hidden = frozenset(self.fields.get("no", ()))
+        self.hidden = frozenset(self.fields.get("no") or ())
 
 
 class _File:
@@ -72,14 +73,15 @@ class World:
         cfg = script["cfg"]
         self.page_bytes = int(cfg.get("pagesize", 4096))
         self.page_kib = self.page_bytes // 1024
-        self.props: dict[str, str] = dict(script["props"])
+        self.props: dict[str, str] = {}
+        self._change_props(script["props"])
         self.gpu_bytes: int | None = script.get("gpu")
         self.memory_events_fail = False
         self._memcg_apps = bool(script.get("memcg_apps"))
         self._meminfo: dict[str, int] = dict(script["mi"])
         self._vmstat: dict[str, int] = dict(script["vs"])
         self._pressure: dict[str, list[list[float]]] = dict(script["psi"])
-        self._zones: dict[str, Any] = script["zi"]
+        self._zones: dict[str, Any] = copy.deepcopy(script["zi"])
         self._files: dict[str, _File] = {}
         self._kept_open: set[str] = set()
         self._deaths: list[tuple[int, int, Process]] = []
@@ -115,7 +117,7 @@ class World:
                 self._change_zone(path.split("."), value)
             self._render_zoneinfo()
         self._change_files(step.get("files", {}))
-        self.props.update(step.get("props", {}))
+        self._change_props(step.get("props", {}))
         self.gpu_bytes = step.get("gpu", self.gpu_bytes)
         self.memory_events_fail = bool(step.get("memfail", self.memory_events_fail))
         for fields in step.get("new", ()):
@@ -144,7 +146,7 @@ class World:
         """SIGKILL; errno, 0 when sent. The first one that succeeds sets the time of death."""
         if process is None or process.dead:
             return errno.ESRCH
-        if "kerr" in process.fields:
+        if process.fields.get("kerr"):
             return int(process.fields["kerr"])
         if not process.killed:
             process.killed = True
@@ -164,6 +166,13 @@ class World:
         """Deaths that are due."""
         while self._deaths and self._deaths[0][0] <= now_us:
             self.end_process(heapq.heappop(self._deaths)[2])
+
+    def _change_props(self, changes: dict[str, str | None]) -> None:
+        for name, text in changes.items():
+            if text is None:
+                self.props.pop(name, None)
+            else:
+                self.props[name] = text
 
     def _change_zone(self, path: list[str], value: int) -> None:
         node = self._zones["nodes"][int(path[0])]

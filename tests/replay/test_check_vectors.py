@@ -13,6 +13,7 @@ import pytest
 
 from lmk.replay.__main__ import main
 from lmk.replay.mutate import mutations
+from lmk.replay.run import replay
 from lmk.replay.vectors import find_files, read_scenarios
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,6 +133,8 @@ def test_a_recording_of_an_unknown_lmkd(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_every_changed_field_is_noticed() -> None:
     scenarios = [s for path in find_files([SUBSET]) for s in read_scenarios(path)]
+    for _ in range(2):  # replaying leaves a scenario as it was
+        assert all(replay(scenario).matched for scenario in scenarios)
     missed = [m for m in mutations(scenarios, 150, seed=7) if not m.detected]
     assert [(m.scenario, m.path, m.before, m.after) for m in missed] == []
 
@@ -139,6 +142,11 @@ def test_every_changed_field_is_noticed() -> None:
 def test_self_test_reports() -> None:
     code, lines = run(PSI, "--self-test", "--changes", "30")
     assert (code, lines[-1]) == (0, "noticed 30 of 30 changed fields")
+
+
+def test_self_test_of_recordings_that_differ(tmp_path: Path) -> None:
+    code, lines = run(changed(tmp_path, later_kill), "--self-test")
+    assert code == 1 and lines[-1].startswith("unchanged, this already differs: ")
 
 
 def test_the_tool_itself() -> None:
