@@ -64,6 +64,8 @@ class ClassicLru:
 
     def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:
         """See ``Lru``: new pages start inactive, recent refaults active."""
+        if not pages:
+            return
         lists = self._active if refault and self._is_recent(region) else self._inactive
         lists[region.kind].put_youngest(region, pages)
         region.touch(pages, now_ns)

@@ -36,6 +36,8 @@ class GenerationLru:
 
     def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:  # noqa: ARG002
         """See ``Lru``: folio_add_lru puts faulted pages into the youngest generation."""
+        if not pages:
+            return
         self._put(region, self._max, pages)
         region.touch(pages, now_ns)
         self._young[region] = None

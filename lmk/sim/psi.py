@@ -94,14 +94,14 @@ class Psi:
 
     def account(self, cpu: int, spans: tuple[int, int, int, int, int, int], now_ns: int) -> None:
         """A CPU spent these spans in MEM_SOME, MEM_FULL, IO_SOME, IO_FULL, CPU_SOME and not idle, until now."""
+        if now_ns >= self._next_average_ns:
+            self._catch_up(now_ns)
         times = self._times[cpu]
         for state in range(_STATES + 1):
             if spans[state]:
                 times[state] += spans[state]
         if self._triggers and self.poll_at_ns is None and (spans[MEM_SOME] or spans[MEM_FULL]):
             self.poll_at_ns = now_ns + JIFFY_NS
-        if now_ns >= self._next_average_ns:
-            self._update_averages(now_ns)
 
     # ---- triggers
 
@@ -174,7 +174,7 @@ class Psi:
     def pressure(self, resource: str, now_ns: int) -> Pressure:
         """/proc/pressure/RESOURCE: memory, io or cpu (psi_show)."""
         if now_ns >= self._next_average_ns:
-            self._update_averages(now_ns)
+            self._catch_up(now_ns)
         self._collect(self._seen_average, self._totals)
         some, full = {"memory": (MEM_SOME, MEM_FULL), "io": (IO_SOME, IO_FULL), "cpu": (CPU_SOME, None)}[resource]
         # Since 5.13 cpu has a full row; for the system it is always zero.
@@ -216,6 +216,12 @@ class Psi:
             for state in range(_STATES):
                 totals[state] += deltas[state] // weight_sum
         return changed
+
+    def _catch_up(self, now_ns: int) -> None:
+        """psi_avgs_work: it ran when it was due, and stopped its clock after a period without activity."""
+        self._update_averages(self._next_average_ns)
+        if now_ns >= self._next_average_ns:
+            self._update_averages(now_ns)
 
     def _update_averages(self, now_ns: int) -> None:
         self._collect(self._seen_average, self._totals)

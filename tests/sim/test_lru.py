@@ -1,0 +1,138 @@
+"""Both page replacement algorithms: nothing is lost, and what is used survives what is not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmk.sim.lru import Lru
+from lmk.sim.lru_classic import ClassicLru
+from lmk.sim.lru_gen import GenerationLru
+from lmk.sim.region import ANON, FILE, Region
+from lmk.units import NS_PER_MS, NS_PER_S
+
+ALGORITHMS = [GenerationLru, ClassicLru]
+
+
+def grow(lru: Lru, region: Region, pages: int, now_ns: int = 0) -> None:
+    region.resident += pages
+    lru.add(region, pages, refault=False, now_ns=now_ns)
+
+
+def evict(lru: Lru, want: int, now_ns: int, *, can_swap: bool = True) -> dict[str, int]:
+    """Isolate until so many pages are gone or nothing moves any more."""
+    gone: dict[str, int] = {}
+    idle = 0
+    while want > 0 and idle < 50:
+        batch = lru.isolate(want, can_swap=can_swap, kswapd=True, now_ns=now_ns)
+        for region, pages in batch.victims:
+            region.resident -= pages
+            region.out += pages
+            region.out_mark = lru.mark(region)
+            lru.note_reclaimed(region.kind, pages)
+            gone[region.name] = gone.get(region.name, 0) + pages
+            want -= pages
+        idle = 0 if batch.victims else idle + 1
+    return gone
+
+
+def total(lru: Lru) -> int:
+    return sum(sum(lru.counts(kind)) for kind in (ANON, FILE))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_hot_set_in_use_outlives_cold_pages(algorithm: type[Lru]) -> None:
+    lru = algorithm(100)  # type: ignore[call-arg]
+    hot, cold = Region("hot", ANON, 10_000), Region("cold", ANON, 10_000)
+    grow(lru, hot, 10_000)
+    hot.use(NS_PER_S, 0)
+    lru.follow(hot)
+    grow(lru, cold, 10_000)
+    now_ns = 0
+    gone: dict[str, int] = {}
+    for _ in range(90):
+        now_ns += 200 * NS_PER_MS
+        for name, pages in evict(lru, 100, now_ns).items():
+            gone[name] = gone.get(name, 0) + pages
+    assert gone["cold"] > 5 * gone.get("hot", 0)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_longest_unused_goes_first(algorithm: type[Lru]) -> None:
+    lru = algorithm(100)  # type: ignore[call-arg]
+    regions = [Region(f"app{index}", ANON, 5_000) for index in range(4)]
+    for index, region in enumerate(regions):
+        grow(lru, region, 5_000, index * NS_PER_S)
+        evict(lru, 1, index * NS_PER_S)  # reclaim has seen, and aged, what came before
+    gone = evict(lru, 6_000, 10 * NS_PER_S)
+    assert gone.get("app0", 0) >= gone.get("app3", 0)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_without_swap_only_file_pages_go(algorithm: type[Lru]) -> None:
+    lru = algorithm(100)  # type: ignore[call-arg]
+    anon, file = Region("anon", ANON, 5_000), Region("file", FILE, 5_000)
+    grow(lru, anon, 5_000)
+    grow(lru, file, 5_000)
+    gone = evict(lru, 9_000, NS_PER_S, can_swap=False)
+    assert set(gone) == {"file"}
+    assert anon.resident == 5_000
+
+
+@pytest.mark.parametrize("swappiness", [0, 1, 200])
+def test_swappiness_at_its_ends(swappiness: int) -> None:
+    lru = GenerationLru(swappiness)
+    anon, file = Region("anon", ANON, 5_000), Region("file", FILE, 5_000)
+    grow(lru, anon, 5_000)
+    grow(lru, file, 5_000)
+    gone = evict(lru, 3_000, NS_PER_S)
+    assert set(gone) == ({"anon"} if swappiness == 200 else {"file"})
+
+
+def test_refaults_turn_reclaim_to_the_other_kind() -> None:
+    lru = GenerationLru(100)
+    anon, file = Region("anon", ANON, 50_000), Region("file", FILE, 50_000)
+    grow(lru, anon, 50_000)
+    grow(lru, file, 50_000)
+    evict(lru, 1_000, NS_PER_S)
+    assert file.out and lru.note_refault(file, 900)
+    before = anon.out
+    evict(lru, 1_000, NS_PER_S)
+    assert anon.out > before
+
+
+MOVES = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("agret"), st.integers(1, 3_000)), max_size=60)
+
+
+@settings(deadline=None)
+@given(moves=MOVES, algorithm=st.sampled_from(ALGORITHMS), swappiness=st.integers(0, 200))
+def test_lists_hold_exactly_what_is_resident(
+    moves: list[tuple[int, str, int]], algorithm: type[Lru], swappiness: int
+) -> None:
+    lru = algorithm(swappiness)  # type: ignore[call-arg]
+    regions = [Region(str(index), index % 2, 0) for index in range(4)]
+    now_ns = 0
+    for index, move, pages in moves:
+        region = regions[index]
+        now_ns += 50 * NS_PER_MS
+        if move == "a":
+            grow(lru, region, pages, now_ns)
+        elif move == "g":
+            evict(lru, pages, now_ns)
+        elif move == "r":
+            pages = min(pages, region.resident)
+            lru.remove(region, pages)
+            region.resident -= pages
+        elif move == "e":
+            back = min(pages, region.out)
+            lru.note_refault(region, back)
+            region.out -= back
+            region.resident += back
+            lru.add(region, back, refault=True, now_ns=now_ns)
+        else:
+            region.use(NS_PER_S if pages % 2 else 0, now_ns)
+            lru.follow(region)
+        assert total(lru) == sum(region.resident for region in regions)
+        assert all(count >= 0 for kind in (ANON, FILE) for count in lru.counts(kind))
+        assert all(region.resident >= 0 for region in regions)

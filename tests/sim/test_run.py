@@ -1,0 +1,130 @@
+"""Whole simulated runs: deterministic, alike with text and values, honest about what cannot work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from lmk.cli.main import main
+from lmk.config.device import DeviceConfig
+from lmk.errors import InfraError
+from lmk.record.export import canonical_lines
+from lmk.record.reader import RecordReader
+from lmk.units import MIB
+from tests.sim.conftest import APPS
+
+Simulate = Callable[..., dict[str, Any]]
+
+
+def exported(result: dict[str, Any]) -> list[str]:
+    with RecordReader(Path(result["record"])) as record:
+        return list(canonical_lines(record))
+
+
+def test_memory_runs_out_and_lmkd_kills_cached_apps(simulate: Simulate, small: DeviceConfig) -> None:
+    result = simulate(small)
+    assert result["complete"]
+    assert result["summary"]["launches"] == 9
+    assert result["kills"]
+    assert all(kill["oom_score_adj"] >= 700 and kill["killer"] == "lmk" for kill in result["kills"])
+    assert result["summary"]["kernel_oom_kills"] == 0
+    assert all(kill["signal_to_exit_us"] > 0 for kill in result["kills"])
+
+
+def test_the_same_seed_leaves_the_same_bytes(simulate: Simulate, small: DeviceConfig) -> None:
+    first, second = exported(simulate(small)), exported(simulate(small))
+    assert first == second
+
+
+def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
+    files = []
+    for seed in ("0", "1"):
+        out = tmp_path / f"export{seed}"
+        argv = ["-m", "lmk", "sim", "go-1gb", "--record", str(tmp_path / seed), "--export", str(out), "--json"]
+        code = "import sys; from lmk.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        subprocess.run(
+            [sys.executable, "-c", code, *argv[2:]],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        files.append(out.read_bytes())
+    assert files[0] == files[1]
+    assert len(files[0]) > 100_000
+
+
+def test_text_and_values_give_the_same_run(simulate: Simulate, small: DeviceConfig) -> None:
+    values, text = simulate(small), simulate(small, text=True)
+    for key in ("kills", "summary"):
+        assert values[key] == text[key]
+
+
+def test_without_a_policy_the_kernel_kills(simulate: Simulate, small: DeviceConfig) -> None:
+    result = simulate(attrs.evolve(small, zram=None), policy="none")
+    assert result["summary"]["kernel_oom_kills"] == len(result["kills"]) > 0
+
+
+def test_an_app_larger_than_everything_ends_with_the_oom_killer(simulate: Simulate, small: DeviceConfig) -> None:
+    apps = APPS.replace("anon: 25%", "anon: 4GiB")
+    result = simulate(small, "steps:\n  - launch: one\n  - wait: 20s\n", policy="none", apps=apps)
+    assert result["complete"]
+    assert [kill["name"] for kill in result["kills"]] == ["com.example.one"]
+    assert result["kills"][0]["killer"] == "kernel_oom"
+
+
+def test_an_event_budget_ends_a_run_with_a_report(simulate: Simulate, small: DeviceConfig) -> None:
+    with pytest.raises(InfraError, match="budget of 500 events") as caught:
+        simulate(small, events_max=500)
+    assert "--event-budget" in caught.value.remedy
+
+
+@pytest.mark.parametrize("base", ["5.10", "6.1", "6.12"])
+@pytest.mark.parametrize("mglru", [True, False])
+def test_every_kernel_and_both_algorithms_run(simulate: Simulate, small: DeviceConfig, base: str, mglru: bool) -> None:
+    result = simulate(attrs.evolve(small, kernel=attrs.evolve(small.kernel, base=base, mglru=mglru)))
+    assert result["complete"]
+    assert result["summary"]["cold_starts"] >= 3
+
+
+def test_marks_above_memory_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text(
+        "name: bad\nmemory: 512MiB\ncpus: 2\nandroid: 14\nvm: {min_free_kbytes: 200000, watermark_scale_factor: 3000}\n"
+    )
+    assert main(["sim", str(config), "--record", str(tmp_path / "record")]) == 2
+    assert "leave nothing of" in capsys.readouterr().err
+
+
+def test_a_larger_cache_of_files_means_refaults(simulate: Simulate, small: DeviceConfig) -> None:
+    apps = APPS.replace("file: 8%", "file: 45%").replace("hot: 0.4", "hot: 0.9")
+    with RecordReader(Path(simulate(small, apps=apps)["record"])) as record:
+        assert (record.counters()[-1].refault_file_pages or 0) > 1000
+
+
+def test_every_page_is_somewhere(simulate: Simulate, small: DeviceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmk.sim.target import SimTarget
+
+    checked = []
+    sample = SimTarget._sample
+
+    def checking(self: SimTarget) -> None:
+        memory = self.machine.memory
+        pool = memory.zram.pool_pages if memory.zram is not None else 0
+        used = memory.anon_pages + memory.file_pages + memory.locked_pages + memory.process_pages + pool
+        assert memory.zones.free + used == memory.zones.managed
+        assert memory.zram is None or memory.zram.used == sum(p.swap_pages for p in self._living())
+        checked.append(used)
+        sample(self)
+
+    monkeypatch.setattr(SimTarget, "_sample", checking)
+    simulate(small)
+    assert len(checked) > 20
+    assert max(checked) > 700 * MIB // 4096

@@ -1,0 +1,82 @@
+"""Watermarks and reserves against numbers that real kernels print."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmk.sim.zone import HIGH, LOW, MIN, Zones
+from lmk.units import GIB, MIB
+
+
+def test_marks_are_those_of_setup_per_zone_wmarks() -> None:
+    # mm/page_alloc.c by hand: 2 GiB, min_free_kbytes 8192 -> 2048 pages; scale 65/10000 of 524288 is 3407
+    zones = Zones(2 * GIB, 0, "x86_64", {"min_free_kbytes": 8192, "watermark_scale_factor": 65})
+    assert [zone.name for zone in zones.zones] == ["DMA32"]
+    assert zones.zones[0].marks == [2048, 2048 + 3407, 2048 + 2 * 3407]
+    assert zones.room(LOW) == 524288 - 5455
+
+
+def test_min_free_kbytes_is_the_kernels_own_square_root() -> None:
+    # calculate_min_free_kbytes: sqrt(16 * 2097152 kB) = 5792 kB -> 1448 pages; a quarter of it between the marks,
+    # unless a scale factor of 10 asks for more: 524
+    zones = Zones(2 * GIB, 0, "x86_64", {})
+    assert zones.zones[0].marks == [1448, 1448 + 524, 1448 + 1048]
+
+
+def test_memory_above_4_gib_has_a_zone_of_its_own_and_protects_the_lower() -> None:
+    # q35 maps 2 GiB below 4 GiB; lowmem_reserve_ratio of DMA32 is 256: 524288 // 256
+    zones = Zones(4 * GIB, 0, "x86_64", {"min_free_kbytes": 8192, "watermark_scale_factor": 10})
+    dma32, normal = zones.zones
+    assert (dma32.protection, normal.protection) == ((0, 2048, 2048), (0, 0, 0))
+    assert dma32.marks[MIN] == normal.marks[MIN] == 1024
+    assert dma32.user_marks[MIN] == 1024 + 2048
+
+
+def test_allocations_take_the_upper_zone_first_and_kswapd_is_content_with_one() -> None:
+    zones = Zones(4 * GIB, 0, "x86_64", {"min_free_kbytes": 8192})
+    dma32, normal = zones.zones
+    zones.take(normal.managed - normal.user_marks[LOW])
+    assert (normal.free, dma32.free) == (normal.user_marks[LOW], dma32.managed)
+    zones.take(zones.room(LOW))
+    assert not zones.balanced()
+    normal.free = normal.user_marks[HIGH]
+    assert zones.balanced()
+
+
+@given(
+    memory_mib=st.integers(256, 16384),
+    moves=st.lists(st.integers(0, 400_000), max_size=30),
+    arch=st.sampled_from(["x86_64", "arm64"]),
+)
+def test_pages_are_neither_lost_nor_made(memory_mib: int, moves: list[int], arch: str) -> None:
+    zones = Zones(memory_mib * MIB, 30 * MIB, arch, {})
+    taken = 0
+    for index, pages in enumerate(moves):
+        if index % 3 == 2:
+            back = min(pages, taken)
+            zones.give(back)
+            taken -= back
+        else:
+            part = min(pages, zones.room(MIN))
+            zones.take(part)
+            taken += part
+        assert zones.free == zones.managed - taken == sum(zone.free for zone in zones.zones)
+        assert all(0 <= zone.free <= zone.managed for zone in zones.zones)
+
+
+def test_available_is_si_mem_available() -> None:
+    zones = Zones(2 * GIB, 0, "x86_64", {"min_free_kbytes": 8192, "watermark_scale_factor": 65})
+    zones.take(500_000)
+    low, high = 5455, 8862
+    assert zones.available(100_000, 0) == 24288 - high + 100_000 - low
+    assert zones.available(6_000, 0) == 24288 - high + 6_000 - 3_000
+
+
+@pytest.mark.parametrize("memory", [2 * GIB, 4 * GIB])
+def test_the_kernel_may_go_below_every_mark(memory: int) -> None:
+    zones = Zones(memory, 0, "x86_64", {})
+    zones.take(zones.managed)
+    assert zones.free == 0
+    assert all(zone.free == 0 for zone in zones.zones)
