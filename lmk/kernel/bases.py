@@ -26,9 +26,24 @@ class Base:
 BASES: dict[str, Base] = {
     base.name: base
     for base in (
-        Base(name="6.12", package="linux-source-6.12", suites=("trixie", "bookworm"), build_lines=1550),
-        Base(name="6.1", package="linux-source-6.1", suites=("bookworm",), build_lines=1500),
-        Base(name="5.10", package="linux-source-5.10", suites=("bullseye",), build_lines=1500),
+        Base(
+            name="6.12",
+            package="linux-source-6.12",
+            suites=("trixie", "bookworm"),
+            build_lines=1550,
+        ),
+        Base(
+            name="6.1",
+            package="linux-source-6.1",
+            suites=("bookworm",),
+            build_lines=1500,
+        ),
+        Base(
+            name="5.10",
+            package="linux-source-5.10",
+            suites=("bullseye",),
+            build_lines=1500,
+        ),
     )
 }
 
@@ -44,5 +59,8 @@ def get_base(name: str) -> Base:
 def check_arch(arch: str) -> str:
     """``arch`` itself, or a UserError."""
     if arch not in ARCHES:
-        raise UserError(f"no kernel for architecture {arch!r}", f"choose one of: {', '.join(ARCHES)}")
+        raise UserError(
+            f"no kernel for architecture {arch!r}",
+            f"choose one of: {', '.join(ARCHES)}",
+        )
     return arch

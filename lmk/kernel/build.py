@@ -64,12 +64,12 @@ def _recipe(base_name: str, arch: str, *, debug: bool, patched: bool) -> _Recipe
     series = load_series(data, base.name)
     if not patched:
         series = attrs.evolve(series, patches=())
-    wishes = kconfig.merge(kconfig.fragment_files(data, base.name, arch, debug=debug))
+    wishes = kconfig.merge(kconfig.fragment_files(data, base.name, arch, debug=debug, patched=patched))
     key = cache.recipe_key(
         base=base.name,
         arch=arch,
         debug=debug,
-        patches=series.patches,
+        patches=series.image_patches,
         config=kconfig.render(wishes),
         compiler=toolchain.version,
     )
@@ -142,8 +142,10 @@ def _build(recipe: _Recipe, source: KernelSource, key: str, jobs: int, progress:
     _make(tree, recipe, jobs, lambda fraction: progress(what, fraction))
     release = (tree / "include/config/kernel.release").read_text().strip()
     image_name = Path(recipe.toolchain.image).name
+    files = {image_name: tree / recipe.toolchain.image, "config": tree / ".config"}
+    files["System.map"] = tree / "System.map"
     stored = cache.store(
-        {image_name: tree / recipe.toolchain.image, "config": tree / ".config", "System.map": tree / "System.map"},
+        files | _selftest_files(tree),
         recipe=recipe.key,
         image=KernelImage(
             image=Path(image_name),
@@ -162,6 +164,17 @@ def _build(recipe: _Recipe, source: KernelSource, key: str, jobs: int, progress:
     return stored
 
 
+def _selftest_files(tree: Path) -> dict[str, Path]:
+    """Sources of upstream's tests that touch what we change, and the headers of all selftests."""
+    top = tree / "tools/testing/selftests"
+    patterns = [
+        *("kselftest.h", "kselftest_harness.h", "cgroup/*.[ch]", "pidfd/*.[ch]", "clone3/*.h"),
+        *("mm/mrelease_test.c", "vm/mrelease_test.c", "mm/vm_util.h", "vm/util.h"),
+    ]
+    found = [file for pattern in patterns for file in top.glob(pattern)]
+    return {f"selftests/{file.relative_to(top)}": file for file in found}
+
+
 def _prepare(recipe: _Recipe, source: KernelSource, key: str, progress: Progress) -> Path:
     """A patched, configured tree for this key: the one an interrupted build left, or a new one."""
     work = resources.cache_dir("kernel", "work")
@@ -175,7 +188,12 @@ def _prepare(recipe: _Recipe, source: KernelSource, key: str, progress: Progress
     progress(f"unpacking Linux {source.version}", None)
     kernel_source.unpack(source, tree)
     progress(f"applying {len(recipe.series.patches)} patches for {recipe.base.name}", None)
-    apply_series(recipe.series, source, tree, warn=lambda text: progress(f"warning: {text}", None))
+    apply_series(
+        recipe.series,
+        source,
+        tree,
+        warn=lambda text: progress(f"warning: {text}", None),
+    )
     progress("configuring", None)
     _configure(tree, recipe)
     (tree / _READY).touch()
@@ -196,36 +214,39 @@ def _configure(tree: Path, recipe: _Recipe) -> None:
             nice=_NICE,
         )
     kconfig.verify(
-        recipe.wishes, (tree / ".config").read_text(), f"Linux {recipe.base.name} for {recipe.toolchain.arch}"
+        recipe.wishes,
+        (tree / ".config").read_text(),
+        f"Linux {recipe.base.name} for {recipe.toolchain.arch}",
     )
 
 
 def _make(tree: Path, recipe: _Recipe, jobs: int, report: Callable[[float], None]) -> None:
     """Run make to the end, telling the fraction done by counting its lines; InfraError with the compiler's words."""
     toolchain = recipe.toolchain
-    process = subproc.spawn_tied(
-        ["make", f"-j{jobs}", *toolchain.make_arguments, "-C", tree, toolchain.make_image],
-        stdout=subproc.PIPE,
-        env={**os.environ, **_BUILD_ENV},
-        nice=_NICE,
-    )
-    assert process.stdout is not None
-    watchdog = threading.Timer(_BUILD_TIMEOUT_S, subproc.stop, [process])
-    watchdog.daemon = True
-    watchdog.start()
-    tail: deque[str] = deque(maxlen=500)
-    told_s = 0.0
-    try:
-        for count, line in enumerate(process.stdout):
-            tail.append(line.decode(errors="replace").rstrip())
-            if time.monotonic() - told_s >= 0.5:
-                told_s = time.monotonic()
-                report(min(count / recipe.base.build_lines, 0.99))
-        code = process.wait()
-    finally:
-        watchdog.cancel()
-        subproc.stop(process)
-        process.stdout.close()
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as output:
+        with os.fdopen(writer, "wb") as sink:
+            process = subproc.spawn_tied(
+                ["make", f"-j{jobs}", *toolchain.make_arguments, "-C", tree, toolchain.make_image],
+                stdout=sink,
+                env={**os.environ, **_BUILD_ENV},
+                nice=_NICE,
+            )
+        watchdog = threading.Timer(_BUILD_TIMEOUT_S, subproc.stop, [process])
+        watchdog.daemon = True
+        watchdog.start()
+        tail: deque[str] = deque(maxlen=500)
+        told_s = 0.0
+        try:
+            for count, line in enumerate(output):
+                tail.append(line.decode(errors="replace").rstrip())
+                if time.monotonic() - told_s >= 0.5:
+                    told_s = time.monotonic()
+                    report(min(count / recipe.base.build_lines, 0.99))
+            code = process.wait()
+        finally:
+            watchdog.cancel()
+            subproc.stop(process)
     if code != 0:
         errors = [text for text in tail if "error:" in text or "Error " in text or "***" in text]
         raise InfraError(

@@ -46,8 +46,21 @@ class KernelImage:
         """System.map of this kernel."""
         return self.image.with_name("System.map")
 
+    @property
+    def selftests(self) -> Path:
+        """The parts of tools/testing/selftests of this kernel's source that our tests build upon."""
+        return self.image.with_name("selftests")
 
-def recipe_key(*, base: str, arch: str, debug: bool, patches: Sequence[Path], config: str, compiler: str) -> str:
+
+def recipe_key(
+    *,
+    base: str,
+    arch: str,
+    debug: bool,
+    patches: Sequence[Path],
+    config: str,
+    compiler: str,
+) -> str:
     """Hash of everything but the source."""
     digest = hashlib.sha256()
     for part in (str(_BUILD_STEPS), base, arch, str(debug), config, compiler):
@@ -117,11 +130,12 @@ def find_by_key(key: str) -> KernelImage | None:
 
 
 def store(files: dict[str, Path], *, recipe: str, image: KernelImage) -> KernelImage:
-    """Move a finished build into the cache, atomically. ``files``: name in the cache to built file."""
+    """Copy a finished build into the cache, atomically. ``files``: name in the cache to file in the tree."""
     scratch = images_dir() / f".{image.key}.{os.getpid()}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     for name, file in files.items():
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, scratch / name)
     meta = {
         "schema": 1,

@@ -1,8 +1,9 @@
 """Config fragments: which ones make a kernel, their merged wishes, and the proof that each was granted.
 
-For each group (goldfish, lmk, and debug for the debug kernel) the files ``GROUP.config``, ``GROUP-ARCH.config`` and
-``GROUP-BASE.config`` are merged in that order, as far as they exist; a later line overrides an earlier one. Kconfig
-drops a wish whose dependencies are not met without a word, hence ``unmet``.
+For each group (goldfish, lmk, patched unless our patches are left out, debug for the debug kernel) the files
+``GROUP.config``, ``GROUP-ARCH.config`` and ``GROUP-BASE.config`` are merged in that order, as far as they exist.
+A later line overrides an earlier one. Kconfig drops a wish whose dependencies are not met without a word, hence
+``unmet``.
 """
 
 from __future__ import annotations
@@ -32,9 +33,14 @@ class Wish:
         return f"# {self.name} is not set" if self.value == "n" else f"{self.name}={self.value}"
 
 
-def fragment_files(directory: Path, base: str, arch: str, *, debug: bool = False) -> list[Path]:
+def fragment_files(directory: Path, base: str, arch: str, *, debug: bool = False, patched: bool = True) -> list[Path]:
     """Every fragment that goes into this kernel, in merge order."""
-    groups = ("goldfish", "lmk", "debug") if debug else ("goldfish", "lmk")
+    groups = [
+        "goldfish",
+        "lmk",
+        *(["patched"] if patched else []),
+        *(["debug"] if debug else []),
+    ]
     names = [name for group in groups for name in (group, f"{group}-{arch}", f"{group}-{base}")]
     files = [directory / f"{name}.config" for name in names]
     return [file for file in files if file.is_file()]

@@ -20,6 +20,7 @@ _PACKAGE_LINE = re.compile(r"^#\s*package:\s*(?P<name>\S+)\s+(?P<version>\S+)\s*
 _FILE_LINE = re.compile(r"^(?:checking|patching) file '?(?P<file>[^'\s]+)'?")
 _FAILED = re.compile(r"^Hunk #(?P<hunk>\d+) FAILED")
 _FUZZ = re.compile(r"^Hunk #(?P<hunk>\d+) succeeded at .*with fuzz (?P<fuzz>\d+)")
+_TOUCHED = re.compile(r"^\+\+\+ b/(\S+)", re.MULTILINE)
 _PATCH_TIMEOUT_S = 120.0
 #: Rejected hunks are read from the output; no .orig or .rej files are left in the tree.
 _PATCH_OPTIONS = ("-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-r", "-")
@@ -33,12 +34,29 @@ class Series:
     patches: tuple[Path, ...]
     versions: tuple[str, ...]
 
+    @property
+    def image_patches(self) -> tuple[Path, ...]:
+        """Those that can change the image: not the ones that only add tests or documentation."""
+        return tuple(patch for patch in self.patches if not _only_tests(patch))
+
+
+def touched_files(patch: Path) -> list[str]:
+    """Paths in the tree that a patch changes or adds."""
+    return _TOUCHED.findall(patch.read_text())
+
+
+def _only_tests(patch: Path) -> bool:
+    return all(file.startswith(("tools/testing/", "Documentation/")) for file in touched_files(patch))
+
 
 def load_series(directory: Path, base: str) -> Series:
     """Read ``directory/BASE/series``; UserError where the base has none, InfraError where it is broken."""
     file = directory / base / "series"
     if not file.is_file():
-        raise UserError(f"no patch series for kernel base {base} in {directory}", "choose another --base")
+        raise UserError(
+            f"no patch series for kernel base {base} in {directory}",
+            "choose another --base",
+        )
     versions, patches = [], []
     for number, line in enumerate(file.read_text().splitlines(), 1):
         package = _PACKAGE_LINE.match(line)
@@ -61,7 +79,15 @@ def apply_series(series: Series, source: KernelSource, tree: Path, warn: Callabl
         _apply_one(patch, series.base, source.version, tree, fuzz=0 if listed else 2, warn=warn)
 
 
-def _apply_one(patch: Path, base: str, version: str, tree: Path, *, fuzz: int, warn: Callable[[str], None]) -> None:
+def _apply_one(
+    patch: Path,
+    base: str,
+    version: str,
+    tree: Path,
+    *,
+    fuzz: int,
+    warn: Callable[[str], None],
+) -> None:
     done = subproc.run(
         ["patch", *_PATCH_OPTIONS, f"--fuzz={fuzz}", "-i", patch],
         cwd=tree,

@@ -94,7 +94,14 @@ class AptState:
         """Origin of each archive's signed Release file; an archive that cannot be fetched has none."""
         self.configure(sources)
         subproc.run(
-            ["apt-get", *self.options(), "-o", f"{_PACKAGE_INDEX}=false", "-q", "update"],
+            [
+                "apt-get",
+                *self.options(),
+                "-o",
+                f"{_PACKAGE_INDEX}=false",
+                "-q",
+                "update",
+            ],
             timeout_s=_APT_TIMEOUT_S,
             check=False,  # some third-party archive may be down; what matters is which Release files came
         )
@@ -108,14 +115,25 @@ class AptState:
     def update(self) -> None:
         """Fetch the package lists; InfraError with apt's words when an archive fails or is not signed."""
         subproc.run(
-            ["apt-get", *self.options(), "-q", "-o", "APT::Update::Error-Mode=any", "update"],
+            [
+                "apt-get",
+                *self.options(),
+                "-q",
+                "-o",
+                "APT::Update::Error-Mode=any",
+                "update",
+            ],
             timeout_s=_APT_TIMEOUT_S,
         )
 
     def candidate(self, package: str) -> str | None:
         """Version apt would install, or None."""
         done = subproc.run(["apt-cache", *self.options(), "policy", package], timeout_s=60, check=False)
-        match = re.search(r"^\s+Candidate:\s*(\S+)", done.stdout.decode(errors="replace"), re.MULTILINE)
+        match = re.search(
+            r"^\s+Candidate:\s*(\S+)",
+            done.stdout.decode(errors="replace"),
+            re.MULTILINE,
+        )
         return match[1] if match and match[1] != "(none)" else None
 
     def download(self, package: str, version: str, directory: Path) -> Path:
@@ -189,7 +207,10 @@ def from_deb(file: Path, base: Base) -> KernelSource:
     done = subproc.run(["dpkg-deb", "-f", file, "Package", "Version"], timeout_s=60, check=False)
     fields = dict(line.split(": ", 1) for line in done.stdout.decode(errors="replace").splitlines() if ": " in line)
     if done.returncode != 0 or "Package" not in fields:
-        raise UserError(f"{file}: not a Debian package", "give --deb the path of a linux-source-X.Y_….deb")
+        raise UserError(
+            f"{file}: not a Debian package",
+            "give --deb the path of a linux-source-X.Y_….deb",
+        )
     if fields["Package"] != base.package:
         raise UserError(
             f"{file}: package {fields['Package']}, but base {base.name} needs {base.package}",
@@ -208,7 +229,10 @@ def from_tree(directory: Path, base: Base) -> KernelSource:
     text = makefile.read_text(errors="replace") if makefile.is_file() else ""
     numbers = [re.search(rf"^{name} = (\d+)$", text, re.MULTILINE) for name in _VERSION_LINES]
     if numbers[0] is None or numbers[1] is None or not (directory / "mm" / "oom_kill.c").is_file():
-        raise UserError(f"{directory}: not a kernel source tree", "give --source the top of a Linux tree")
+        raise UserError(
+            f"{directory}: not a kernel source tree",
+            "give --source the top of a Linux tree",
+        )
     version = ".".join(match[1] for match in numbers if match is not None)
     if not (version + ".").startswith(base.name + "."):
         raise UserError(
@@ -238,10 +262,19 @@ def unpack(source: KernelSource, destination: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     if source.kind == "tree":
-        subproc.run(["cp", "-a", "--reflink=auto", f"{source.path}/.", scratch], timeout_s=_UNPACK_TIMEOUT_S, nice=10)
+        subproc.run(
+            ["cp", "-a", "--reflink=auto", f"{source.path}/.", scratch],
+            timeout_s=_UNPACK_TIMEOUT_S,
+            nice=10,
+        )
         shutil.rmtree(scratch / ".git", ignore_errors=True)
         # Old results of the user's own builds must not leak into ours.
-        subproc.run(["make", "-s", "mrproper"], cwd=scratch, timeout_s=_UNPACK_TIMEOUT_S, nice=10)
+        subproc.run(
+            ["make", "-s", "mrproper"],
+            cwd=scratch,
+            timeout_s=_UNPACK_TIMEOUT_S,
+            nice=10,
+        )
     else:
         _unpack_deb(source.path, scratch)
     scratch.rename(destination)

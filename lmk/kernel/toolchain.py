@@ -23,7 +23,10 @@ _TOOLS = {
     "gcc": "gcc",
     "ld": "binutils",
 }
-_CROSS = {"x86_64": ("x86-64-linux-gnu", "x86_64-linux-gnu-"), "arm64": ("aarch64-linux-gnu", "aarch64-linux-gnu-")}
+_CROSS = {
+    "x86_64": ("x86-64-linux-gnu", "x86_64-linux-gnu-"),
+    "arm64": ("aarch64-linux-gnu", "aarch64-linux-gnu-"),
+}
 _MACHINES = {"x86_64": "x86_64", "aarch64": "arm64"}
 
 
@@ -32,6 +35,7 @@ class Toolchain:
     """``make_arguments`` choose the architecture; ``version`` goes into the cache key."""
 
     arch: str
+    compiler: str
     make_arguments: tuple[str, ...]
     version: str
     make_image: str  # make's target
@@ -57,6 +61,7 @@ def find_toolchain(arch: str) -> Toolchain:
     }[arch]
     return Toolchain(
         arch=arch,
+        compiler=compiler,
         make_arguments=tuple(arguments),
         version=f"{version}; {linker.stdout.decode().splitlines()[0]}",
         make_image=target,
