@@ -67,8 +67,11 @@ def parse_pairs(text: str, wanted: Mapping[str, int], size: int) -> list[int] | 
     the whole file.
     """
     fast = _fast_pairs(text, wanted, size)
-    if fast is not None:
-        return fast
+    return _slow_pairs(text, wanted, size) if fast is None else fast
+
+
+def _slow_pairs(text: str, wanted: Mapping[str, int], size: int) -> list[int] | None:
+    """Line by line, token by token."""
     numbers = [0] * size
     for line in nonempty_lines(text):
         tokens = blank_tokens(line)

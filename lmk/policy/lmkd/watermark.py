@@ -77,10 +77,15 @@ def parse_zones(answer: str | Zoneinfo, behaviour: Behaviour) -> list[ZoneMarks]
     info = _plain_zoneinfo(answer)
     if info is not None and not behaviour.zones_by_name:
         return _zones_of_value(info, behaviour)
+    return _parse_text(answer, behaviour)
+
+
+def _parse_text(text: str, behaviour: Behaviour) -> list[ZoneMarks] | None:
+    """Line by line, token by token."""
     try:
         if behaviour.zones_by_name:
-            return _parse_named_zones(answer, behaviour)
-        return _parse_zones(answer, behaviour)
+            return _parse_named_zones(text, behaviour)
+        return _parse_zones(text, behaviour)
     except _ParseError:
         return None
 
@@ -120,7 +125,7 @@ def _parse_zones(text: str, behaviour: Behaviour) -> list[ZoneMarks]:
                 raise _ParseError
             node = number
             _parse_node(lines, behaviour.zoneinfo_node_fields)
-        zone = ZoneMarks(name=header.group(2), node=nodes)
+        zone = ZoneMarks(name=header.group(2), node=number)
         zones.append(zone)
         _parse_zone(lines, zone)
     if node is None:
