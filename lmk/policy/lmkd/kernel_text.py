@@ -99,8 +99,11 @@ def _fast_pairs(text: str, wanted: Mapping[str, int], size: int) -> list[int] | 
             return None
     try:
         # dict() refuses a line that has not two words.
-        words = dict([line.split(None, 2)[:2] for line in text[:-1].split("\n")])
+        lines = text[:-1].split("\n")
+        words = dict([line.split(None, 2)[:2] for line in lines])
     except ValueError:
+        return None
+    if len(words) != len(lines):  # a name twice: the first one's number must be good as well
         return None
     numbers = [0] * size
     for name, index in wanted.items():
