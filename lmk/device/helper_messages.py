@@ -206,7 +206,7 @@ class Killed:
         *(("back_ns", I64), ("anon_kib_before", I64), ("shmem_kib_before", I64)),
         *(("swap_kib_before", I64), ("rss_kib_before", I64), ("anon_kib_after", I64)),
         *(("shmem_kib_after", I64), ("free_pages_before", I64), ("free_pages_after_reap", I64)),
-        ("free_pages_after_exit", I64),
+        *(("free_pages_after_exit", I64), ("back_allocatable_ns", I64)),
     )
     pid: int
     handle: int
@@ -232,6 +232,8 @@ class Killed:
     free_pages_before: int
     free_pages_after_reap: int
     free_pages_after_exit: int
+    #: As back_ns, pages on the CPUs' own free lists counted too (MEASURE): those are usable, but not in nr_free_pages.
+    back_allocatable_ns: int
 
 
 @attrs.frozen(kw_only=True)

@@ -137,6 +137,7 @@ def test_memory_coming_back_is_measured(tmp_path: Path) -> None:
         proc.write("vmstat", f"nr_free_pages {25000 + pages}\n")
         story = expect(stream, Killed)[1]
         assert story.back_ns > story.exit_ns
+        assert story.exit_ns < story.back_allocatable_ns
         assert (story.anon_kib_before, story.shmem_kib_before, story.swap_kib_before) == (4 * MIB, 2 * MIB, 512)
         assert story.free_pages_before == 25000
 

@@ -187,6 +187,7 @@ GOLDEN: dict[str, tuple[int, Any]] = {
             free_pages_before=12,
             free_pages_after_reap=13,
             free_pages_after_exit=14,
+            back_allocatable_ns=15,
         ),
     ),
     "Failsafe": (

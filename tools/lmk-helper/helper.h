@@ -156,6 +156,8 @@ int proc_start_ticks(int32_t pid, uint64_t *ret_ticks);
 int proc_adj(int32_t pid, int32_t *ret_adj);
 int proc_write_adj(int32_t pid, int32_t adj, uint8_t *ret_op);
 int64_t proc_free_pages(void);		/* or -1 */
+/* Free pages on the CPUs' own lists, which nr_free_pages does not count, summed from zoneinfo; 0 if unread. */
+int64_t proc_percpu_pages(char *buffer, size_t size);
 
 struct proc_memory {
 	int64_t anon_kib, shmem_kib, swap_kib, rss_kib;	/* -1: unread */
@@ -212,7 +214,7 @@ struct reap_job {
 	int32_t pid, pidfd;
 	uint8_t method;
 	uint32_t flags;
-	int64_t free_pages_before, want_pages, signal_ns;
+	int64_t free_pages_before, cached_pages_before, want_pages, signal_ns;
 };
 
 struct reap_result {
@@ -220,7 +222,7 @@ struct reap_result {
 	uint8_t is_measure, method;
 	int32_t error;			/* positive errno */
 	uint32_t calls;
-	int64_t begin_ns, end_ns, back_ns;
+	int64_t begin_ns, end_ns, back_ns, back_allocatable_ns;
 	int64_t anon_kib_after, shmem_kib_after, free_pages_after;
 };
 

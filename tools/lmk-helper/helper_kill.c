@@ -19,6 +19,7 @@
 struct kill_slot {
 	struct wire_killed story;
 	uint32_t id, generation, failsafe_index;
+	int64_t percpu_pages_before;
 	int pidfd;
 	bool used, reap_done, measure_done, told;
 };
@@ -28,8 +29,7 @@ static uint32_t generations;
 
 void kill_init(void)
 {
-	for (size_t i = 0; i < KILLS_MAX; i++)
-		slots[i].used = false;
+	memset(slots, 0, sizeof(slots));
 }
 
 static void release(struct kill_slot *slot)
@@ -106,7 +106,7 @@ static int check_adj(const struct kill_wish *wish, int32_t pid, int32_t *ret_adj
 	return *ret_adj == wish->oom_score_adj ? 0 : -ECANCELED;
 }
 
-static void look_before(struct kill_slot *slot)
+static void look_before(struct kill_slot *slot, const struct kill_wish *wish)
 {
 	struct proc_memory memory;
 
@@ -117,6 +117,8 @@ static void look_before(struct kill_slot *slot)
 	slot->story.rss_kib_before = memory.rss_kib;
 	slot->story.anon_kib_after = slot->story.shmem_kib_after = -1;
 	slot->story.free_pages_after_reap = slot->story.free_pages_after_exit = -1;
+	if (wish->flags & KILL_MEASURE)
+		slot->percpu_pages_before = proc_percpu_pages(scratch, sizeof(scratch));
 	slot->story.free_pages_before = proc_free_pages();
 }
 
@@ -135,6 +137,7 @@ static void hand_to_reapers(struct kill_slot *slot, const struct kill_wish *wish
 	}
 	slot->measure_done = true;
 	if (wish->flags & KILL_MEASURE && slot->story.anon_kib_before > 0) {
+		job.cached_pages_before = slot->percpu_pages_before;
 		job.want_pages = slot->story.anon_kib_before * 1024 / sysconf(_SC_PAGESIZE) * 95 / 100;
 		slot->measure_done = reaper_measure(&job) != 0;
 	}
@@ -145,7 +148,7 @@ static int signal_slot(struct kill_slot *slot, const struct kill_wish *wish, str
 	struct process *process;
 
 	if (wish->signal == SIGKILL)
-		look_before(slot);
+		look_before(slot, wish);
 	answer->signal_ns = slot->story.signal_ns = lmk_now_ns();
 	if (syscall(SYS_pidfd_send_signal, slot->pidfd, wish->signal, NULL, 0) < 0)
 		return -errno;
@@ -262,6 +265,7 @@ void kill_reaped(void)
 		if (result.is_measure) {
 			slot->measure_done = true;
 			slot->story.back_ns = result.back_ns;
+			slot->story.back_allocatable_ns = result.back_allocatable_ns;
 			slot->story.flags |= result.back_ns ? 0 : KILLED_BACK_NOT_SEEN;
 		} else {
 			slot->reap_done = true;

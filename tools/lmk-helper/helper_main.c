@@ -169,7 +169,8 @@ int main(int argc, char **argv)
 
 	read_token(token_file);
 	open_proc();
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (shared == MAP_FAILED)
 		fail("shared memory", errno);
 	host_listen_fd = listen_abstract(options.abstract_name);

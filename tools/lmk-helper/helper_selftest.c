@@ -55,7 +55,7 @@ static void encode_kills(void)
 		.received_ns = 1, .signal_ns = 2, .reap_begin_ns = 3, .reap_end_ns = 4, .exit_ns = 5, .back_ns = 6,
 		.anon_kib_before = 7, .shmem_kib_before = 8, .swap_kib_before = 9, .rss_kib_before = 10,
 		.anon_kib_after = -1, .shmem_kib_after = 11, .free_pages_before = 12, .free_pages_after_reap = 13,
-		.free_pages_after_exit = 14,
+		.free_pages_after_exit = 14, .back_allocatable_ns = 15,
 	};
 	size_t start = out_frame_begin(&frame, MSG_SIGNALLED, 9);
 

@@ -299,6 +299,7 @@ void out_killed(struct out *out, const struct wire_killed *killed)
 	out_i64(out, killed->free_pages_before);
 	out_i64(out, killed->free_pages_after_reap);
 	out_i64(out, killed->free_pages_after_exit);
+	out_i64(out, killed->back_allocatable_ns);
 }
 
 void out_failsafe(struct out *out, const struct wire_failsafe *failsafe, const struct wire_failsafe_kill *kills,

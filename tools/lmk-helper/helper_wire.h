@@ -145,6 +145,7 @@ struct wire_killed {
 	int64_t anon_kib_before, shmem_kib_before, swap_kib_before, rss_kib_before;
 	int64_t anon_kib_after, shmem_kib_after;
 	int64_t free_pages_before, free_pages_after_reap, free_pages_after_exit;
+	int64_t back_allocatable_ns;
 };
 
 struct wire_failsafe_kill {

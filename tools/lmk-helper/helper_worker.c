@@ -87,6 +87,38 @@ uint32_t worker_capabilities(void)
 	return found | (locked ? CAP_LOCKED : 0) | (protected ? CAP_OOM_PROTECTED : 0);
 }
 
+/* Every page of the program, now: mlockall(ONFAULT) alone would leave code that has not run yet to be read from the
+ * disk in the middle of a kill. */
+static int lock_program(void)
+{
+	char *line, *rest;
+	int error = 0;
+
+	if (lmk_read_file(AT_FDCWD, "/proc/self/maps", scratch, sizeof(scratch)) < 0)
+		return -ENOENT;
+	for (line = strtok_r(scratch, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+		char *at;
+		unsigned long first = strtoul(line, &at, 16);
+		unsigned long last = *at == '-' ? strtoul(at + 1, &at, 16) : 0;
+
+		if (!strchr(line, '/') || strncmp(at, " r", 2) != 0)
+			continue;
+		if (mlock((const void *)first, last - first) < 0)
+			error = -errno;
+	}
+	return error;
+}
+
+/* What a kill touches besides: buffers and tables that would otherwise get their first page then. */
+static void touch_memory(void)
+{
+	volatile char stack[64 * 1024];
+
+	for (size_t i = 0; i < sizeof(stack); i += 4096)
+		stack[i] = 0;
+	memset(scratch, 0, 128 * 1024);
+}
+
 void worker_protect(int32_t errors[SET_OOM + 1])
 {
 	struct rlimit files = { 16384, 16384 };
@@ -97,7 +129,7 @@ void worker_protect(int32_t errors[SET_OOM + 1])
 	error = lmk_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "-1000", 5);
 	errors[SET_OOM_SCORE_ADJ] = -error;
 	protected = error == 0;
-	error = mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0 ? errno : 0;
+	error = mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0 ? errno : -lock_program();
 	errors[SET_MEMORY_LOCK] = error;
 	locked = error == 0;
 	if (setrlimit(RLIMIT_NOFILE, &files) < 0 && getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -270,6 +302,7 @@ static void start(bool after_death)
 	proc_init();
 	probe_calls();
 	run_init();
+	touch_memory();
 	kill_init();
 	trigger_init();
 	trace_init();
