@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -24,8 +25,9 @@ from lmk.guest.image import GuestImage
 from lmk.guest.overlay import make_overlay
 from lmk.progress import Progress, silent
 
-#: Nice level of the guest's CPUs: below lmk, adb, and the QEMU thread that carries adb's bytes, whose answers would
-#: otherwise wait behind a guest that is busy (docs/guest.md).
+#: Nice levels. QEMU comes after lmk and adb, and the guest's CPUs well after the QEMU thread that carries adb's bytes,
+#: whose answers would otherwise wait behind a guest that is busy (docs/guest.md).
+QEMU_NICE = 1
 VCPU_NICE = 10
 BOOT_TIMEOUT_S = 120.0
 #: The guest's init says so on the console when adbd listens.
@@ -159,7 +161,7 @@ class QemuGuest:
         progress(f"booting {config.name} ({accel.name})", None)
         spawn = subproc.spawn_tied if tied else subproc.spawn_detached
         with (run_dir / "qemu.log").open("wb") as log:
-            process = spawn([qemu, *arguments], stdout=log)
+            process = spawn([qemu, *arguments], stdout=log, nice=QEMU_NICE)
         guest = cls(config=config, run_dir=run_dir, process=process, qmp_path=qmp_path, accel=accel)
         guest._check_memory = not kernel.debug
         return guest
@@ -253,8 +255,7 @@ class QemuGuest:
             self._check_alive()
             try:
                 with self.qmp() as qmp:
-                    for thread_id in qmp.cpu_threads():
-                        os.setpriority(os.PRIO_PROCESS, thread_id, VCPU_NICE)
+                    _lower_priority(qmp.cpu_threads())
                     return qmp.forwarded_port(ADBD_PORT)
             except InfraError as error:
                 self._check_alive()
@@ -332,6 +333,14 @@ def remove_socket(path: Path) -> None:
     path.unlink(missing_ok=True)
     if path.parent.name.startswith("lmk-qmp-"):
         shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _lower_priority(thread_ids: list[int]) -> None:
+    wanted = os.getpriority(os.PRIO_PROCESS, 0) + VCPU_NICE
+    for thread_id in thread_ids:
+        # A guest that has just died is found out by whoever talks to it next.
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, thread_id, wanted)
 
 
 def _socket_path(run_dir: Path) -> Path:

@@ -109,6 +109,13 @@ def test_data_disk_has_really_written_blocks(guest: QemuGuest) -> None:
     assert guest.adb.check_shell(zeros) != guest.adb.check_shell(page)
 
 
+def test_adbd_runs_ahead_of_what_its_shells_start(guest: QemuGuest) -> None:
+    adbd = guest.adb.getprop("init.svc_debug_pid.adbd")
+    nice = "cut -d' ' -f19 /proc/{}/stat"
+    assert guest.adb.check_shell(nice.format(adbd)).strip() == "-20"
+    assert guest.adb.check_shell(nice.format("self")).strip() == "0"
+
+
 def test_services_start_stop_and_come_back(guest: QemuGuest) -> None:
     assert guest.adb.shell("start nothing").stderr.startswith("Unable to start service 'nothing': no such service")
     assert guest.adb.shell("start lmkd").exit_code == 1  # not enabled
@@ -157,8 +164,39 @@ def test_memcg_v1_where_the_config_says_so(guest_factory: Guests) -> None:
     guest = guest_factory.boot(attrs.evolve(config, kernel=attrs.evolve(config.kernel, memcg="v1", mglru=False)))
     guest.adb.check_shell("test -f /dev/memcg/apps/memory.usage_in_bytes")
     assert "memory" not in guest.adb.check_shell("cat /sys/fs/cgroup/cgroup.controllers").split()
+    pid = guest.adb.getprop("init.svc_debug_pid.adbd")
+    assert "memory:/lmk.protected" in guest.adb.check_shell(f"cat /proc/{pid}/cgroup")
+    assert "memory:/lmk.protected" not in guest.adb.check_shell("cat /proc/self/cgroup")
     guest.adb.check_shell("mkdir /sys/fs/cgroup/f && test -f /sys/fs/cgroup/f/cgroup.freeze")
     assert int(guest.adb.check_shell("cat /sys/kernel/mm/lru_gen/enabled"), 16) == 0
+
+
+def test_qemu_runs_at_lower_priority_than_we_do(guest: QemuGuest) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, guest.pid) > ours
+    with guest.qmp() as qmp:
+        for thread_id in qmp.cpu_threads():
+            assert os.getpriority(os.PRIO_PROCESS, thread_id) > os.getpriority(os.PRIO_PROCESS, guest.pid)
+    assert guest.adb_server.pid is not None
+    assert os.getpriority(os.PRIO_PROCESS, guest.adb_server.pid) == ours
+
+
+def test_adb_answers_while_memory_runs_out(guest_factory: Guests) -> None:
+    guest = guest_factory.boot()
+    adbd = guest.adb.getprop("init.svc_debug_pid.adbd")
+    hog = f"echo 900 > /proc/self/oom_score_adj; cat {POOL_PATH} {POOL_PATH} | tail -c 4000000000"
+    guest.adb.check_shell(f"setsid sh -c '{hog}' </dev/null >/dev/null 2>&1 &")
+    swap_free_kib, end = guest.facts.swap_total_kib, time.monotonic() + 90
+    while time.monotonic() < end and "oom-kill" not in guest.console_tail(500):
+        answer = guest.adb.check_shell("cat /proc/meminfo", timeout_s=20)
+        found = re.search(r"SwapFree: +(\d+)", answer)
+        assert found is not None
+        swap_free_kib = min(swap_free_kib, int(found.group(1)))
+        time.sleep(0.2)
+    # It went far enough to mean something, and neither killed nor swapped what has to answer.
+    assert swap_free_kib < guest.facts.swap_total_kib // 2
+    assert guest.adb.getprop("init.svc_debug_pid.adbd") == adbd
+    assert re.search(r"VmSwap:\s+0 kB", guest.adb.check_shell(f"cat /proc/{adbd}/status"))
 
 
 def test_panic_at_boot_ends_quickly_with_the_consoles_last_lines(guest_factory: Guests) -> None:

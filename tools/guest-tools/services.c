@@ -7,7 +7,7 @@
  *         oneshot               not restarted when it ends
  *         enabled_by PROPERTY   exists only while that property is true
  *         oom_score_adj N
- *         priority N (nice level)
+ *         priority N            nice level
  *         cgroup PATH           cgroup to put it into where that exists (at most two, v2 and v1)
  *         restart_period S      seconds between two starts (5, as on Android)
  *
