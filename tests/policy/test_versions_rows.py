@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
 from lmk.policy.lmkd.policy import LmkdPolicy
-from lmk.policy.lmkd.versions import DIFFERENCES, TAGS, Difference, behaviour
-from lmk.replay.run import lmkd_policy
+from lmk.policy.lmkd.versions import DIFFERENCES, TAGS, VENDORS, Difference, behaviour
+from lmk.replay.run import lmkd_policy, replay
+from lmk.replay.vectors import find_files, read_scenarios
 from tests.policy import cases_later, cases_psi, cases_rows
 from tests.policy.cases import ROWS, WORKED, Case
 
+RECORDINGS = Path(__file__).resolve().parents[1] / "data" / "vectors"
 assert cases_psi and cases_later and cases_rows  # they register the cases
 CHECKS = [pytest.param(case, tag, id=f"{case.name}-{tag}") for case in ROWS for tag in case.tags]
 
@@ -43,6 +46,21 @@ def test_no_row_can_be_flipped_unnoticed(row: Difference, tag: str, before: obje
     own = [case for case in ROWS if case.name == row.name and tag in case.tags]
     others = [case for case in WORKED if tag in case.tags]
     assert any(breaks(case, tag, make) for case in own + others), f"nothing notices {row.name} at {tag}"
+
+
+def vendor_changes() -> list[Any]:
+    """(vendor, row) for each row that a vendor changes."""
+    changes = [(vendor, name) for vendor in VENDORS.values() for name in vendor.changes]
+    return [pytest.param(vendor.name, name, id=f"{vendor.name}-{name}") for vendor, name in changes]
+
+
+@pytest.mark.parametrize(("vendor", "name"), vendor_changes())
+def test_no_change_of_a_vendor_can_be_undone_unnoticed(vendor: str, name: str) -> None:
+    """With the row as in the release the vendor started from, a recording of the vendor's lmkd differs."""
+    change: dict[str, Any] = {name: getattr(behaviour(VENDORS[vendor].base), name)}
+    undone = attrs.evolve(behaviour(vendor), **change)
+    scenarios = (s for path in find_files([RECORDINGS]) if vendor in path.parts for s in read_scenarios(path))
+    assert any(not replay(scenario, lambda _: LmkdPolicy(undone)).matched for scenario in scenarios)
 
 
 def breaks(case: Case, tag: str, make: Any) -> bool:
