@@ -1,0 +1,141 @@
+"""SIGKILL until the memory is back: .venv/bin/python tools/bench/reap.py [CONFIG] [--repeats N] [--json]
+
+Victims of 100, 300 and 600 MiB of anonymous memory, each way of taking it (process_reap, process_mrelease, exit
+alone), the victim on an idle CPU of its own and on one that a busy loop at nice -20 has to itself. "Back" is when nr_free_pages
+has risen by 95 % of the victim's RssAnon; the helper and its reapers run on the other CPU. Software emulation: compare
+the columns of one run, the times themselves say nothing about a phone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from typing import Any
+
+from _guest import booted, device_config, host_load, show
+
+from lmk.config.scenario import load_scenario
+from lmk.config.timeline import Timeline, compile_timeline
+from lmk.device.adb import AdbDevice
+from lmk.device.apprunner import AppRunner
+from lmk.device.helper import HelperStream, start_helper
+from lmk.device.helper_messages import Killed, SettingsDone
+from lmk.device.helper_requests import Kill, Settings, Stop
+from lmk.device.helper_types import KillFlag, ReapMethod
+
+SIZES_MIB = (100, 300, 600)
+METHODS = (ReapMethod.PROCESS_REAP, ReapMethod.PROCESS_MRELEASE, ReapMethod.NONE)
+SCENARIO = """\
+name: victims
+description: processes to be killed, one after the other
+seed: 1
+apps:
+{apps}
+steps:
+  - wait: 900s
+"""
+#: The victim and the hog on CPU 1, the helper on CPU 0.
+_HELPER_CPUS = 0b01
+_VICTIM_CPUS = "2"
+
+
+def timeline() -> Timeline:
+    """One app per size; nothing is launched by itself."""
+    apps = "\n".join(
+        f"  victim{size}: {{anon: {size}MiB, file: 4MiB, hot: 0.1, cold_start: 1ms}}" for size in SIZES_MIB
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(SCENARIO.format(apps=apps))
+        file.flush()
+        return compile_timeline(load_scenario(file.name), None, 1)
+
+
+def spawn(runner: AppRunner, adb: AdbDevice, app: int, name: str) -> int:
+    """Launch a victim, wait until its memory is written and pin it; its pid."""
+    runner.step(f"launch {app}")
+    pid = 0
+    for event in runner.events(until="filled", timeout_s=120):
+        if event.kind == "spawned" and event.body["app"] == name:
+            pid = int(event.body["pid"])
+    adb.check_shell(f"busybox taskset -ap {_VICTIM_CPUS} {pid}")
+    time.sleep(0.3)
+    return pid
+
+
+def kill(stream: HelperStream, pid: int, method: ReapMethod) -> Killed:
+    """Kill it; the whole story."""
+    ticks = next(row.start_ticks for row in stream.table(1) if row.pid == pid)  # type: ignore[arg-type]
+    kill_id = stream.post(Kill(pid=pid, start_ticks=ticks, method=method, flags=KillFlag.MEASURE), as_event=True)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        received = stream.next_event(1)
+        if received is not None and received.id == kill_id and isinstance(received.message, Killed):
+            return received.message
+    raise TimeoutError(f"no end of the kill of {pid}")
+
+
+def main() -> int:
+    """Measure every combination, print the medians."""
+    parser = argparse.ArgumentParser(description="SIGKILL until memory is back.")
+    parser.add_argument("config", nargs="?", default="phone-2gb")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    plan = timeline()
+    names = {size: process for size in SIZES_MIB for process in plan.processes if process.name == f"victim{size}"}
+    back: dict[tuple[int, bool, ReapMethod], list[float]] = {}
+    with (
+        booted(device_config(args.config)) as guest,
+        start_helper(guest.adb).connect() as stream,
+        AppRunner(guest.adb) as runner,
+        host_load(guest) as loads,
+    ):
+        stream.request(Settings(flags=0, main_cpus=_HELPER_CPUS, reaper_cpus=_HELPER_CPUS), SettingsDone)
+        runner.start(plan)
+        for _, starved, size, method in itertools.product(range(args.repeats), (False, True), SIZES_MIB, METHODS):
+            process = names[size]
+            pid = spawn(runner, guest.adb, process.id, process.process_name)
+            hog = start_hog(guest.adb, pid) if starved else 0
+            story = kill(stream, pid, method)
+            if hog:
+                guest.adb.check_shell(f"kill -9 {hog}")
+            if story.back_ns:
+                back.setdefault((size, starved, method), []).append((story.back_ns - story.signal_ns) / 1e6)
+            stream.keep_alive()
+        stream.done(Stop(handback=0))
+        facts: dict[str, Any] = {"config": args.config, "kernel": guest.facts.release, "accel": guest.accel.name}
+    facts |= {"host_load": round(loads[0].other_fraction, 3), "disturbed": loads[0].disturbed}
+    show("SIGKILL to memory back, median ms (emulated)", rows(back), facts, as_json=args.json)
+    return 0
+
+
+def start_hog(adb: AdbDevice, victim: int) -> int:
+    """A busy loop at nice -20 on the victim's CPU; its pid. The victim, at nice 19, gets 0.02 % of that CPU."""
+    adb.check_shell(f"busybox renice 19 -p {victim}")
+    loop = "while :; do :; done"
+    text = adb.check_shell(
+        f"busybox setsid busybox taskset {_VICTIM_CPUS} busybox nice -n -20 sh -c '{loop}' >/dev/null 2>&1 & echo $!"
+    )
+    time.sleep(0.2)
+    return int(text)
+
+
+def rows(back: dict[tuple[int, bool, ReapMethod], list[float]]) -> list[dict[str, Any]]:
+    """One row per size and CPU, one column per method."""
+    found = []
+    for starved, size in itertools.product((False, True), SIZES_MIB):
+        row: dict[str, Any] = {"victim MiB": size, "victim's CPU": "starved" if starved else "idle"}
+        for method in METHODS:
+            values = back.get((size, starved, method), [])
+            row[method.name.lower()] = round(statistics.median(values), 1) if values else None
+            row[f"n {method.name.lower()[:12]}"] = len(values)
+        found.append(row)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
