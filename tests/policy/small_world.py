@@ -259,8 +259,8 @@ class Device:
                 step[key] = value
             elif key == "R":
                 step["vs"]["workingset_refault_file"] = value
-            elif key == "vs":
-                step["vs"].update(value)
+            elif key in ("mi", "vs"):
+                step[key].update(value)
             elif key in VMSTAT:
                 step["vs"][key] = value
             else:

@@ -128,6 +128,13 @@ def reread(path: str) -> Steps:
     return answer
 
 
+def _as_read(numbers: list[int]) -> list[int]:
+    """Numbers of a parsed value as ``strtoll`` would have read them from the text."""
+    if max(numbers) > INT64_MAX or min(numbers) < INT64_MIN:
+        return [saturate(number) for number in numbers]
+    return numbers
+
+
 def read_vmstat(d: Daemon) -> Steps:
     """vmstat_parse: ``VmCounters`` or None."""
     answer = yield from reread(VMSTAT_PATH)
@@ -136,7 +143,7 @@ def read_vmstat(d: Daemon) -> Steps:
     index = _VENDOR_VMSTAT_INDEX if d.behaviour.skipped_zones else _VMSTAT_INDEX
     if isinstance(answer, Vmstat):
         counters = answer.counters
-        numbers: list[int] | None = [counters.get(name, 0) for name in index]
+        numbers: list[int] | None = _as_read([counters.get(name, 0) for name in index])
     else:
         numbers = parse_pairs(answer, index, len(index))
     if numbers is None:
@@ -152,7 +159,7 @@ def read_meminfo(d: Daemon) -> Steps:
         return None
     if isinstance(answer, Meminfo):
         kib = answer.kib
-        numbers: list[int] | None = [kib.get(name, 0) for name in _MEMINFO_NAMES]
+        numbers: list[int] | None = _as_read([kib.get(name, 0) for name in _MEMINFO_NAMES])
     else:
         numbers = parse_pairs(answer, _MEMINFO_INDEX, len(_MEMINFO_NAMES))
     if numbers is None:
