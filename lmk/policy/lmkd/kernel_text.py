@@ -136,12 +136,9 @@ _STATM_PLAIN = re.compile(r"[0-9]{1,9} ([0-9]{1,9}) ", re.ASCII)
 
 
 def parse_statm_sizes(texts: Sequence[str]) -> list[int]:
-    """``parse_statm_rss`` of many."""
+    """``parse_statm_rss`` of many. TypeError when one is not text as kernels print it."""
     match = _STATM_PLAIN.match
-    try:
-        return [int(match(text)[1]) for text in texts]  # type: ignore[index]
-    except TypeError:
-        return [parse_statm_rss(text) for text in texts]
+    return [int(match(text)[1]) for text in texts]  # type: ignore[index]
 
 
 def parse_statm_rss(statm: str) -> int:

@@ -94,6 +94,10 @@ class ProcessTable:
         slot = self._slots.get(adj)
         return list(reversed(slot.values())) if slot else []
 
+    def pids_head_to_tail(self, adj: int) -> list[int]:
+        """The pids of a slot, newest registration first."""
+        return list(reversed(self._slots.get(adj, {})))
+
     def in_hash_order(self) -> list[Process]:
         """All records as PROCPURGE walks them: by hash bucket, newest insertion first within one."""
         return sorted(

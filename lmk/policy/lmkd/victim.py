@@ -95,25 +95,27 @@ def heaviest_of(d: Daemon, adj: int) -> Steps:
     Ties go to the newest registration; 0 pages are never chosen; a record whose statm cannot be read
     is removed. From Android 16 on a slot's only record is taken without looking.
     """
-    records = d.table.head_to_tail(adj)
-    if not records:
+    pids = d.table.pids_head_to_tail(adj)
+    if not pids:
         return None
-    if len(records) == 1 and d.behaviour.lone_record_unread:
-        return records[0]
-    sizes = yield ReadSizes([record.pid for record in records])
-    kinds = set(map(type, sizes))
-    if kinds == {str}:
-        sizes = parse_statm_sizes(sizes)
-    elif kinds != {int}:
+    if len(pids) == 1 and d.behaviour.lone_record_unread:
+        return d.table.get(pids[0])
+    sizes = yield ReadSizes(pids)
+    refused = 0 if d.behaviour.status_sizes else 1
+    try:
+        if isinstance(sizes[0], str):
+            sizes = parse_statm_sizes(sizes)
+        some_refused = min(sizes) < refused
+    except TypeError:  # some could not be read, or are odd
         sizes = [parse_statm_rss(size) if isinstance(size, str) else size for size in sizes]
         sizes = [-1 if isinstance(size, FileError) else size for size in sizes]
-    refused = 0 if d.behaviour.status_sizes else 1
-    if min(sizes) < refused:
-        for record, pages in zip(records, sizes, strict=True):
+        some_refused = min(sizes) < refused
+    if some_refused:
+        for pid, pages in zip(pids, sizes, strict=True):
             if pages < refused:
-                yield from remove_record(d, record)
-    best_pages = max(sizes)
-    return records[sizes.index(best_pages)] if best_pages > 0 else None
+                yield from remove_record(d, d.table.get(pid))
+    largest = max(sizes)
+    return d.table.get(pids[sizes.index(largest)]) if largest > 0 else None
 
 
 @attrs.define

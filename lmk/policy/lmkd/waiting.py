@@ -49,8 +49,10 @@ def stop_wait(d: Daemon, *, finished: bool) -> Steps:
     d.last_kill = None
 
 
-def remove_record(d: Daemon, record: Process) -> Steps:
+def remove_record(d: Daemon, record: Process | None) -> Steps:
     """pid_remove: a pidfd that is being waited on stays open until the wait ends."""
+    if record is None:
+        return
     d.table.remove(record.pid)
     if record.handle is not None and d.last_kill is not record and not record.handle_closed:
         # After a failed kill the C++ daemon closes the descriptor a second time, without effect.

@@ -310,7 +310,9 @@ def _has_stats(info: Zoneinfo, zone: Zone, needed: tuple[str, ...]) -> bool:
 
 
 def _zone_of_value(zone: Zone) -> ZoneMarks:
-    fields = {name: zone.fields[name] for name in _ZONE_FIELDS if name in zone.fields}
     # Parsing stops at "present 0", before the line with the protections.
-    protection = zone.protection[:PROTECTIONS_MAX] if fields.get("present", 0) else ()
-    return ZoneMarks(name=zone.name, node=zone.node, fields=fields, max_protection=max((0, *protection)))
+    fields, protections = zone.fields, zone.protection
+    if not protections or not fields.get("present", 0):
+        return ZoneMarks(zone.name, zone.node, fields, 0)
+    largest = max(protections if len(protections) <= PROTECTIONS_MAX else protections[:PROTECTIONS_MAX])
+    return ZoneMarks(zone.name, zone.node, fields, largest if largest > 0 else 0)
