@@ -1,7 +1,8 @@
 """SIGKILL until the memory is back: .venv/bin/python tools/bench/reap.py [CONFIG] [--repeats N] [--json]
 
 Victims of 100, 300 and 600 MiB of anonymous memory, each way of taking it (process_reap, process_mrelease, exit
-alone), the victim on an idle CPU of its own and on one that a busy loop at nice -20 has to itself. "Back" is when nr_free_pages
+alone), the victim on an idle CPU of its own and on one that a busy loop at nice -20 has to itself. "Back" is when
+nr_free_pages
 has risen by 95 % of the victim's RssAnon; the helper and its reapers run on the other CPU. Software emulation: compare
 the columns of one run, the times themselves say nothing about a phone.
 """
