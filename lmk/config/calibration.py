@@ -52,7 +52,7 @@ class Calibration:
     reclaim_scan_ns: int  #: looking at one page that stays
     reclaim_file_ns: int  #: unmapping and freeing one clean file page
     reclaim_anon_ns: int  #: unmapping one anonymous page and storing it, without its compression
-    aging_ns: int  #: one mapped page of an MGLRU page table walk
+    aging_ns: int  #: one accessed page in an MGLRU page table walk
     zram: Mapping[str, ZramCost]
     zram_overhead_permille: int  #: pool pages over compressed bytes, fragmentation of zsmalloc included
     # -- the end of a process
@@ -72,6 +72,7 @@ class Calibration:
     # -- memory the kernel keeps for itself
     kernel_fixed_kib: int  #: image, boot allocations and slab that do not depend on RAM
     kernel_reserved_permille: int  #: of RAM: struct page and what else never reaches MemTotal
+    kernel_used_kib: int  #: slab, per-CPU pages and what runs beside Android: part of MemTotal, never free
     process_kib: int  #: kernel stack, page tables and the like of one process
 
 
@@ -103,7 +104,7 @@ def load_calibration(path: Path | str) -> Calibration:
 
 _OTHER_FIELDS: Final = {"name", "kind", "sources", "zram"}
 #: Rates that may be nothing at all.
-_MAY_BE_ZERO: Final = {"touch_ns", "reclaim_scan_ns", "aging_ns", "kernel_fixed_kib", "process_kib"}
+_MAY_BE_ZERO: Final = {"touch_ns", "reclaim_scan_ns", "aging_ns", "kernel_fixed_kib", "kernel_used_kib", "process_kib"}
 
 
 def _read(top: Section) -> Calibration:

@@ -12,14 +12,21 @@ MAX_SWAPPINESS = 200
 
 
 class Batch:
-    """What one step of reclaim found: victims by region, pages looked at and kept, page table entries walked."""
+    """What one step of reclaim found: victims by region, pages looked at and kept, page table entries walked (and
+    whether they were)."""
 
-    __slots__ = ("kept", "victims", "walked")
+    __slots__ = ("aged", "kept", "victims", "walked")
 
     def __init__(self) -> None:
         self.victims: list[tuple[Region, int]] = []
         self.kept = 0
         self.walked = 0
+        self.aged = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was found, and nothing will be by trying again."""
+        return not self.victims and not self.kept and not self.aged
 
     @property
     def pages(self) -> int:
@@ -30,8 +37,9 @@ class Batch:
 class Lru(Protocol):
     """The page lists of one node (or one memory cgroup)."""
 
-    #: Reclaim scanning that ``pgrefill`` counts: pages taken off an active list.
-    refilled: int
+    @property
+    def refilled(self) -> int:
+        """Pages taken off an active list so far (pgrefill)."""
 
     def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:
         """Pages have just become resident by a fault; the caller has raised ``region.resident``."""
@@ -55,5 +63,5 @@ class Lru(Protocol):
         """Evicted pages came back. Returns whether they count as part of the working set: then waiting for them is
         a memory stall."""
 
-    def note_reclaimed(self, kind: int, pages: int) -> None:
-        """Pages of this kind were written out or dropped."""
+    def note_reclaimed(self, region: Region, pages: int) -> None:
+        """Pages of a region were written out or dropped."""

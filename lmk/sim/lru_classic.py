@@ -49,7 +49,7 @@ class ClassicLru:
     """Implements ``Lru``."""
 
     def __init__(self, swappiness: int) -> None:
-        self.refilled = 0
+        self._refilled = 0
         self._swappiness = swappiness
         self._active = [_List(), _List()]
         self._inactive = [_List(), _List()]
@@ -61,6 +61,11 @@ class ClassicLru:
         self._workingset: set[Region] = set()
         #: Pages still to be taken of each kind before the balance is computed again.
         self._due = [0, 0]
+
+    @property
+    def refilled(self) -> int:
+        """See ``Lru``."""
+        return self._refilled
 
     def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:
         """See ``Lru``: new pages start inactive, recent refaults active."""
@@ -99,10 +104,10 @@ class ClassicLru:
         self._note_cost(region.kind, pages)
         return True
 
-    def note_reclaimed(self, kind: int, pages: int) -> None:
+    def note_reclaimed(self, region: Region, pages: int) -> None:
         """See ``Lru``: evictions age what is not resident; writing to swap counts as a cost of reclaim."""
         self._nonresident_age += pages
-        if kind == ANON:
+        if region.kind == ANON:
             self._note_cost(ANON, pages)
 
     def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002
@@ -184,7 +189,7 @@ class ClassicLru:
             accessed = region.accessed(now_ns)
             region.set_accessed(accessed - accessed * moved // max(1, region.resident), now_ns)
             self._workingset.add(region)
-            self.refilled += moved
+            self._refilled += moved
             batch.kept += moved
             want -= moved
 

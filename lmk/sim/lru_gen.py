@@ -19,7 +19,7 @@ class GenerationLru:
     """Implements ``Lru``."""
 
     def __init__(self, swappiness: int) -> None:
-        self.refilled = 0
+        self._refilled = 0
         self._swappiness = swappiness
         # lru_gen_init_lruvec
         self._max = _MIN_NR_GENS + 1
@@ -33,6 +33,11 @@ class GenerationLru:
         self._refaulted = [0, 0]
         self._old_evicted = [0, 0]
         self._old_refaulted = [0, 0]
+
+    @property
+    def refilled(self) -> int:
+        """See ``Lru``."""
+        return self._refilled
 
     def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:  # noqa: ARG002
         """See ``Lru``: folio_add_lru puts faulted pages into the youngest generation."""
@@ -76,16 +81,18 @@ class GenerationLru:
         self._refaulted[region.kind] += pages
         return True
 
-    def note_reclaimed(self, kind: int, pages: int) -> None:
+    def note_reclaimed(self, region: Region, pages: int) -> None:
         """See ``Lru``."""
-        self._evicted[kind] += pages
+        self._evicted[region.kind] += pages
 
     def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:
         """See ``Lru``."""
         batch = Batch()
         swappiness = self._swappiness if can_swap else 0
         if self._should_age(swappiness > 0, kswapd):
+            # get_nr_to_scan: aging ends the visit; what it found cold is for the next one
             self._age(now_ns, batch, swappiness > 0)
+            return batch
         kind = self._kind_to_scan(swappiness)
         # isolate_folios: nothing in the one, then the other; without swap only file pages
         for _ in range(2 if swappiness else 1):
@@ -127,8 +134,9 @@ class GenerationLru:
         return young * _MIN_NR_GENS > total or old * (_MIN_NR_GENS + 2) < total
 
     def _age(self, now_ns: int, batch: Batch, can_swap: bool) -> None:
-        """inc_max_seq after a walk of all page tables: what was accessed becomes the youngest generation."""
-        batch.walked += sum(self._sizes[ANON].values()) + sum(self._sizes[FILE].values())
+        """inc_max_seq after a walk of the page tables: what was accessed becomes the youngest generation. The walk
+        costs for what it finds accessed; Bloom filters keep it out of tables that were cold the last time."""
+        batch.aged = True
         new = self._max + 1
         for kind in (ANON, FILE):
             self._gens[kind][new] = {}
@@ -137,6 +145,7 @@ class GenerationLru:
             accessed = region.accessed(now_ns)
             if accessed:
                 self._promote_all(region, accessed, new)
+                batch.walked += accessed
             region.set_accessed(0, now_ns)
             if not region.in_use:
                 del self._young[region]

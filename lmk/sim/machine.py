@@ -27,6 +27,8 @@ STEP_MIN_NS = NS_PER_MS // 2
 #: mm/vmscan.c MAX_RECLAIM_RETRIES: after so many fruitless runs kswapd leaves reclaim to the allocators.
 _KSWAPD_FAILURES_MAX = 16
 
+_DEF_PRIORITY = 12
+
 #: Order of events at one instant.
 PRIORITY_KERNEL, PRIORITY_PROCESS, PRIORITY_SCENARIO, PRIORITY_OBSERVER = range(4)
 
@@ -56,6 +58,8 @@ class Kswapd:
         self.awake = False
         self.lane = -1
         self._failures = 0
+        self._fruitless = 0
+        self._debt = 0
 
     @property
     def runnable(self) -> bool:
@@ -78,24 +82,35 @@ class Kswapd:
             machine.add_runner(self)
             machine.reclaim_event(kswapd=True, begin=True)
 
+    def _note(self, freed: int) -> bool:
+        """Whether to stop after this pass: a run of balance_pgdat ends after DEF_PRIORITY fruitless ones."""
+        if freed:
+            self._failures = self._fruitless = 0
+            return False
+        self._fruitless += 1
+        if self._fruitless < _DEF_PRIORITY:
+            return False
+        self._fruitless = 0
+        self._failures += 1
+        return True
+
     def run(self, machine: Machine, span_ns: int) -> Usage:
         """See ``Runner``: all of its time counts as a memory stall (psi_memstall_enter in balance_pgdat)."""
         memory, zones = machine.memory, machine.memory.zones
         budget = machine.cpu_ns(span_ns)
-        spent = 0
+        spent = self._debt
         while spent < budget and not zones.balanced():
             want = max(READ_AROUND_PAGES, sum(max(0, zone.user_marks[HIGH] - zone.free) for zone in zones.zones))
             freed, cost = memory.reclaim(want, budget - spent, kswapd=True, now_ns=machine.now_ns)
             spent += cost
-            if freed:
-                self._failures = 0
-            elif not cost or spent >= budget:
-                self._failures += 1
+            if self._note(freed):
                 break
-        if zones.balanced() or self._failures >= _KSWAPD_FAILURES_MAX:
+        if spent < budget:
             self.awake = False
             machine.remove_runner(self)
             machine.reclaim_event(kswapd=True, begin=False)
+        # A walk of all page tables may take longer than a step.
+        self._debt = max(0, spent - budget) if self.awake else 0
         wall = min(span_ns, machine.wall_ns(spent))
         return Usage(run=wall, stall=wall)
 
@@ -193,7 +208,8 @@ class Machine:
     def wall_ns(self, cpu_ns: int) -> int:
         """How long CPU time takes at the present share."""
         wanted, cpus = self._share
-        return cpu_ns * wanted // cpus if wanted > cpus else cpu_ns
+        # Rounded up, so that what is left of a job always fits into the time it was given.
+        return -(-cpu_ns * wanted // cpus) if wanted > cpus else cpu_ns
 
     def cpu_ns(self, wall_ns: int) -> int:
         """How much CPU time that is."""
@@ -217,10 +233,15 @@ class Machine:
             self._in_direct_reclaim = True
             self.reclaim_event(kswapd=False, begin=True)
         self.memory.events.allocstall += 1
-        freed, spent = self.memory.reclaim(want, budget_ns, kswapd=False, now_ns=self.now_ns)
-        if freed:
-            self.kswapd.progress()
-        return freed, spent
+        spent = 0
+        # do_try_to_free_pages: priority by priority until something is freed
+        for _ in range(_DEF_PRIORITY + 1):
+            freed, cost = self.memory.reclaim(want, max(1, budget_ns - spent), kswapd=False, now_ns=self.now_ns)
+            spent += cost
+            if freed:
+                self.kswapd.progress()
+                return freed, spent
+        return 0, spent
 
     def out_of_memory(self) -> bool:
         """Nothing can be reclaimed: the OOM killer's turn. Returns whether somebody is dying."""

@@ -7,6 +7,8 @@ mm/workingset.c, Linux 6.12.
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 
 from lmk.config.calibration import Calibration, ZramCost
@@ -14,6 +16,7 @@ from lmk.config.device import DeviceConfig
 from lmk.sim.lru import SWAP_CLUSTER_MAX, Lru
 from lmk.sim.lru_classic import ClassicLru
 from lmk.sim.lru_gen import GenerationLru
+from lmk.sim.lru_memcg import MemcgLru
 from lmk.sim.region import ANON, FILE, Region
 from lmk.sim.zone import PAGE_KIB, Zones, reserved_bytes
 from lmk.sim.zram import Zram
@@ -54,6 +57,12 @@ class Events:
     restore_file: int = 0
 
 
+def per_app_memcg(config: DeviceConfig) -> bool:
+    """ro.config.per_app_memcg, by default on low-RAM devices (lmkd.cpp, ProcessList)."""
+    given = config.properties.get("ro.config.per_app_memcg")
+    return config.low_ram if given is None else given in ("1", "y", "yes", "on", "true")
+
+
 class Memory:
     """The state; see the module's docstring."""
 
@@ -66,15 +75,18 @@ class Memory:
         if config.zram is not None:
             self.zram = Zram(config.zram.size_bytes, calibration.zram_overhead_permille)
         swappiness = config.vm.get("swappiness", _SWAPPINESS)
+        self.zones.take(calibration.kernel_used_kib // PAGE_KIB)
         mglru = config.kernel.mglru and config.kernel.base != "5.10"
-        self.lru: Lru = GenerationLru(swappiness) if mglru else ClassicLru(swappiness)
+        make = partial(GenerationLru if mglru else ClassicLru, swappiness)
+        self.lru: Lru = MemcgLru(make) if per_app_memcg(config) else make()
         self.swappiness = swappiness
         self.events = Events()
         self.file_pages = 0
         self.anon_pages = 0
         #: mlocked anonymous memory
         self.locked_pages = 0
-        self.process_pages = 0
+        #: The kernel's own, that of processes included.
+        self.process_pages = calibration.kernel_used_kib // PAGE_KIB
         self.calibration = calibration
         algorithm = config.zram.algorithm if config.zram is not None else "lz4"
         cost: ZramCost = calibration.zram[algorithm]
@@ -196,7 +208,7 @@ class Memory:
                 break
             batch = lru.isolate(part, can_swap=self.can_swap, kswapd=kswapd, now_ns=now_ns)
             spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns
-            if not batch.victims and not batch.kept and not batch.walked:
+            if batch.empty:
                 break
             scanned += batch.kept
             for region, pages in batch.victims:
@@ -259,7 +271,7 @@ class Memory:
         region.out_mark = self.lru.mark(region)
         if region.in_use:
             self.disturbed[region] = None
-        self.lru.note_reclaimed(region.kind, pages)
+        self.lru.note_reclaimed(region, pages)
         if kept:
             self.lru.add(region, kept, refault=False, now_ns=now_ns)
         return pages

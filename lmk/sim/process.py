@@ -67,8 +67,8 @@ class SimProcess:
         anon = plan.anon_kib // PAGE_KIB
         hot = 0 if plan.locked else anon * plan.hot_permille // 1000
         stored = stored_bytes(plan.ratio_permille)
-        self.hot = Region(f"{plan.name} hot", ANON, hot, stored)
-        self.cold = Region(f"{plan.name} cold", ANON, anon - hot, stored)
+        self.hot = Region(f"{plan.name} hot", ANON, hot, stored, plan.uid)
+        self.cold = Region(f"{plan.name} cold", ANON, anon - hot, stored, plan.uid)
         #: What grew or leaked beyond the planned size, in the order of writing, a region per stretch of time.
         self.grown: list[Region] = []
         self.hot_file, self.cold_file = files
@@ -80,6 +80,7 @@ class SimProcess:
         self.lane = -1
         self.io_waiting = False
         self._debt = 0
+        self._debt_is_stall = False
         self._failures = 0
 
     # ---- sizes
@@ -156,6 +157,9 @@ class SimProcess:
         """Work for ``span_ns`` of wall time."""
         usage = Usage()
         wall = span_ns - self._debt
+        if self._debt_is_stall:
+            usage.stall += min(self._debt, span_ns)
+            self._debt_is_stall = wall < 0
         self.io_waiting = False
         jobs = self.jobs
         while jobs and wall > 0:
@@ -255,7 +259,7 @@ class SimProcess:
         want = max(READ_AROUND_PAGES, min(wanted, wall // per_page + 1))
         budget = machine.cpu_ns(wall)
         freed, spent = machine.direct_reclaim(want, budget)
-        spent_wall = min(max(wall, 0), machine.wall_ns(spent))
+        spent_wall = machine.wall_ns(spent)
         if freed:
             self._failures = 0
         else:
@@ -264,7 +268,8 @@ class SimProcess:
             self._failures += 1
             if self._failures > _MAX_RECLAIM_RETRIES and machine.out_of_memory():
                 self._failures = 0
-        usage.stall += spent_wall
+        usage.stall += min(spent_wall, max(0, wall))
+        self._debt_is_stall = spent_wall > wall
         # Time passes even where reclaim had nothing at all to look at.
         return 0, wall - max(spent_wall, 1)
 

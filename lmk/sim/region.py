@@ -17,6 +17,7 @@ class Region:
         "_accessed",
         "_period_ns",
         "_stamp_ns",
+        "group",
         "kind",
         "name",
         "out",
@@ -26,8 +27,10 @@ class Region:
         "stored_bytes",
     )
 
-    def __init__(self, name: str, kind: int, pages: int, stored_bytes: int = 0) -> None:
+    def __init__(self, name: str, kind: int, pages: int, stored_bytes: int = 0, group: int = 0) -> None:
         self.name = name
+        #: Whose memory cgroup it is charged to, where there is one per app.
+        self.group = group
         self.kind = kind
         #: Size it is meant to have.
         self.pages = pages

@@ -61,7 +61,10 @@ class App:
         file = plan.file_kib // PAGE_KIB
         hot = file * plan.hot_permille // 1000
         # The page cache of its files outlives the process.
-        self.files = (Region(f"{plan.name} hot files", FILE, hot), Region(f"{plan.name} files", FILE, file - hot))
+        self.files = (
+            Region(f"{plan.name} hot files", FILE, hot, group=plan.uid),
+            Region(f"{plan.name} files", FILE, file - hot, group=plan.uid),
+        )
         self.process: SimProcess | None = None
         self.failures = 0
         self.restart_at_ns: int | None = None
@@ -225,7 +228,9 @@ class Workload:
         while pages > 0:
             last = process.grown[-1] if process.grown else None
             if last is None or last.pages >= _GROWN_PAGES:
-                last = Region(f"{process.plan.name} grown", process.cold.kind, 0, process.cold.stored_bytes)
+                last = Region(
+                    f"{process.plan.name} grown", process.cold.kind, 0, process.cold.stored_bytes, process.plan.uid
+                )
                 process.grown.append(last)
             part = min(pages, _GROWN_PAGES - last.pages)
             last.pages += part

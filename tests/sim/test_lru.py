@@ -9,10 +9,19 @@ from hypothesis import strategies as st
 from lmk.sim.lru import Lru
 from lmk.sim.lru_classic import ClassicLru
 from lmk.sim.lru_gen import GenerationLru
+from lmk.sim.lru_memcg import MemcgLru
 from lmk.sim.region import ANON, FILE, Region
 from lmk.units import NS_PER_MS, NS_PER_S
 
-ALGORITHMS = [GenerationLru, ClassicLru]
+
+class PerApp(MemcgLru):
+    """Four groups, one per region of the property below."""
+
+    def __init__(self, swappiness: int) -> None:
+        super().__init__(lambda: GenerationLru(swappiness))
+
+
+ALGORITHMS = [GenerationLru, ClassicLru, PerApp]
 
 
 def grow(lru: Lru, region: Region, pages: int, now_ns: int = 0) -> None:
@@ -30,7 +39,7 @@ def evict(lru: Lru, want: int, now_ns: int, *, can_swap: bool = True) -> dict[st
             region.resident -= pages
             region.out += pages
             region.out_mark = lru.mark(region)
-            lru.note_reclaimed(region.kind, pages)
+            lru.note_reclaimed(region, pages)
             gone[region.name] = gone.get(region.name, 0) + pages
             want -= pages
         idle = 0 if batch.victims else idle + 1
@@ -111,7 +120,7 @@ def test_lists_hold_exactly_what_is_resident(
     moves: list[tuple[int, str, int]], algorithm: type[Lru], swappiness: int
 ) -> None:
     lru = algorithm(swappiness)  # type: ignore[call-arg]
-    regions = [Region(str(index), index % 2, 0) for index in range(4)]
+    regions = [Region(str(index), index % 2, 0, group=index) for index in range(4)]
     now_ns = 0
     for index, move, pages in moves:
         region = regions[index]

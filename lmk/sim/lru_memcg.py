@@ -1,0 +1,106 @@
+"""Page replacement with a memory cgroup per app: every group has lists of its own, and reclaim goes round them.
+
+Source: mm/vmscan.c, shrink_many, shrink_one and lru_gen_rotate_memcg (Linux 6.12): a visit scans a group's pages
+shifted right by the priority, then the next group's turn comes. A group that had to be aged is low on cold pages and
+moves to the young groups, which are left alone until all others have been aged as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lmk.sim.lru import Batch, Lru
+from lmk.sim.region import ANON, FILE, Region
+
+#: MIN_LRU_BATCH: a visit is worth at least this.
+_VISIT_PAGES_MIN = 64
+#: set_initial_priority for kswapd's goals on a full machine; direct reclaim starts from the default.
+_KSWAPD_PRIORITY = 4
+_DIRECT_PRIORITY = 12
+
+
+class MemcgLru:
+    """Implements ``Lru``; ``make`` gives a new group its lists."""
+
+    def __init__(self, make: Callable[[], Lru]) -> None:
+        self._make = make
+        self._groups: dict[int, Lru] = {}
+        #: The order in which groups come up, first the next one; and those that are left alone meanwhile.
+        self._round: list[int] = []
+        self._young: list[int] = []
+        self._left = 0
+
+    @property
+    def refilled(self) -> int:
+        """See ``Lru``."""
+        return sum(group.refilled for group in self._groups.values())
+
+    def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:
+        """See ``Lru``."""
+        self._group(region).add(region, pages, refault=refault, now_ns=now_ns)
+
+    def remove(self, region: Region, pages: int) -> None:
+        """See ``Lru``."""
+        self._group(region).remove(region, pages)
+
+    def follow(self, region: Region) -> None:
+        """See ``Lru``."""
+        self._group(region).follow(region)
+
+    def counts(self, kind: int) -> tuple[int, int]:
+        """See ``Lru``."""
+        active = inactive = 0
+        for group in self._groups.values():
+            some_active, some_inactive = group.counts(kind)
+            active += some_active
+            inactive += some_inactive
+        return active, inactive
+
+    def mark(self, region: Region) -> int:
+        """See ``Lru``."""
+        return self._group(region).mark(region)
+
+    def note_refault(self, region: Region, pages: int) -> bool:
+        """See ``Lru``."""
+        return self._group(region).note_refault(region, pages)
+
+    def note_reclaimed(self, region: Region, pages: int) -> None:
+        """See ``Lru``."""
+        self._group(region).note_reclaimed(region, pages)
+
+    def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:
+        """See ``Lru``: a batch of the group whose turn it is, or of the next one that has anything."""
+        for _ in range(len(self._round) + len(self._young)):
+            if not self._round:
+                self._round, self._young = self._young, []
+            group = self._groups[self._round[0]]
+            if self._left <= 0:
+                self._left = self._visit(group, can_swap=can_swap, kswapd=kswapd)
+            if self._left > 0:
+                batch = group.isolate(min(want, self._left), can_swap=can_swap, kswapd=kswapd, now_ns=now_ns)
+                self._left -= batch.pages + batch.kept
+                if batch.aged:
+                    self._leave_alone()
+                elif self._left <= 0:
+                    self._round.append(self._round.pop(0))
+                if not batch.empty:
+                    return batch
+            self._leave_alone()
+        return Batch()
+
+    def _visit(self, group: Lru, *, can_swap: bool, kswapd: bool) -> int:
+        pages = sum(group.counts(FILE)) + (sum(group.counts(ANON)) if can_swap else 0)
+        if not pages:
+            return 0
+        return max(_VISIT_PAGES_MIN, pages >> (_KSWAPD_PRIORITY if kswapd else _DIRECT_PRIORITY))
+
+    def _leave_alone(self) -> None:
+        self._young.append(self._round.pop(0))
+        self._left = 0
+
+    def _group(self, region: Region) -> Lru:
+        group = self._groups.get(region.group)
+        if group is None:
+            group = self._groups[region.group] = self._make()
+            self._round.append(region.group)
+        return group
