@@ -39,7 +39,8 @@ def no_counter_changed(tag: str, make: MakePolicy) -> None:
     run = Device().event(150, MemFree=30000).run(tag, make, 3000)
     assert run.kills() == []
     assert run.at(150).update == (1, -1, 100)
-    assert run.at(150).decision is None
+    decision = run.at(150).decision
+    assert decision is not None and decision.ended_early == "no reclaim"
     assert run.times()[-1] == EVENT_RUN_END
 
 
@@ -268,7 +269,7 @@ def pending_kill_skips_events(tag: str, make: MakePolicy) -> None:
     assert call.kills == []
     if tag not in BEFORE_LOW_MEM:
         assert call.update[:2] == PAUSED
-        assert call.decision is None
+        assert call.decision is not None and call.decision.ended_early == "pending kill"
 
 
 @worked(27)
