@@ -1,0 +1,114 @@
+"""Why a process died, or why none did at some moment: a run's recorded decisions put into words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from lmk.errors import UserError
+from lmk.policy.explain import Explanation, explain
+from lmk.policy.lmkd.params import load_params
+from lmk.policy.lmkd.versions import behaviour
+from lmk.record.decode import decision_of
+from lmk.record.reader import DecisionRow, RecordReader
+from lmk.record.schema import KillRow
+from lmk.units import NS_PER_MS
+
+
+@attrs.frozen(kw_only=True)
+class Explained:
+    """One decision of a run. ``t_ms`` since the scenario began; ``kills`` are the processes it killed."""
+
+    t_ms: float
+    strategy: str
+    level: int
+    by_event: bool
+    kills: tuple[KillRow, ...]
+    explanation: Explanation
+
+
+def explain_kill(record: RecordReader, number: int) -> Explained:
+    """The decision behind the run's nth kill, counted from 1 as the kill table lists them."""
+    kills = record.kills()
+    if not 1 <= number <= len(kills):
+        raise UserError(f"kill {number}: this run has {len(kills)} kills", "count from 1 in the run's kill table")
+    return _of_kill(record, kills[number - 1])
+
+
+def explain_pid(record: RecordReader, pid: int) -> Explained:
+    """The decision that killed this process."""
+    found = next((kill for kill in record.kills() if kill.pid == pid), None)
+    if found is None:
+        raise UserError(f"process {pid} was not killed in this run", "see the run's kill table")
+    return _of_kill(record, found)
+
+
+def explain_at(record: RecordReader, at_ms: float) -> Explained:
+    """The last decision up to this moment of the scenario, with or without a kill."""
+    limit_ns = record.zero_ns + int(at_ms * NS_PER_MS)
+    last: DecisionRow | None = None
+    for row in record.decisions():
+        if row.t_ns > limit_ns and last is not None:
+            break
+        last = row
+        if row.t_ns > limit_ns:
+            break
+    if last is None:
+        raise UserError("this run recorded no decision", "was it run with --policy lmkd?")
+    return _explained(record, last)
+
+
+def _of_kill(record: RecordReader, kill: KillRow) -> Explained:
+    if kill.killer != "lmk":
+        raise UserError(
+            f"process {kill.pid} was killed by the kernel's OOM killer, not by a policy", "see --at for what lmk saw"
+        )
+    # A pid may be reused within a run: the decision nearest in time is the one.
+    rows = [row for row in record.decisions() if kill.pid in row.body.get("killed_pids", ())]
+    if not rows:
+        raise UserError(f"the decision behind the kill of {kill.pid} was not recorded", "see --at")
+    return _explained(record, min(rows, key=lambda row: abs(row.t_ns - kill.t_ns)))
+
+
+def _explained(record: RecordReader, row: DecisionRow) -> Explained:
+    decision = decision_of(row.body)
+    release = behaviour(record.meta["android"])
+    params = load_params(record.meta["properties"], release)
+    kills = tuple(
+        kill
+        for kill in record.kills()
+        if kill.pid in decision.killed_pids and abs(kill.t_ns - row.t_ns) < 1000 * NS_PER_MS
+    )
+    return Explained(
+        t_ms=(row.t_ns - record.zero_ns) / NS_PER_MS,
+        strategy=decision.strategy,
+        level=decision.level,
+        by_event=decision.by_event,
+        kills=kills,
+        explanation=explain(decision, params, release),
+    )
+
+
+def explained_lines(found: Explained) -> list[str]:
+    """For a person."""
+    cause = "a pressure event" if found.by_event else "a poll"
+    head = [f"At {found.t_ms / 1000:.2f} s, after {cause} ({found.strategy} strategy):"]
+    head += [
+        f"  killed {kill.name or '?'} (pid {kill.pid}), oom_score_adj {kill.oom_score_adj}, {kill.rss_kib} KiB rss"
+        for kill in found.kills
+    ]
+    return [*head, *found.explanation.lines()]
+
+
+def explained_json(found: Explained) -> dict[str, Any]:
+    """For a machine (docs/json.md)."""
+    body = attrs.asdict(found.explanation)
+    return {
+        "schema": 1,
+        "t_ms": round(found.t_ms, 3),
+        "strategy": found.strategy,
+        "by_event": found.by_event,
+        "killed": [{"pid": kill.pid, "name": kill.name, "oom_score_adj": kill.oom_score_adj} for kill in found.kills],
+        **body,
+    }
