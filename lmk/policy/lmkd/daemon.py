@@ -159,6 +159,7 @@ class Daemon:
     behaviour: Behaviour
     dialect: Dialect
     now_ns: int = 0
+    event_ns: int = 0  #: the clock as a pressure handler read it when it began
     machine: Machine = attrs.field(factory=Machine)
     page_kib: int = 4
     params: LmkdParams = attrs.field(factory=LmkdParams)

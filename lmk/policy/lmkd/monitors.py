@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmk.policy.api import ArmPsi, ArmVmpressure, CgroupAttributePath, Disarm
 from lmk.policy.lmkd.daemon import CRITICAL, LEVEL_NAMES, LOW, MEDIUM, Daemon, Steps, error, info
-from lmk.policy.lmkd.memcg import find_memcg
+from lmk.policy.lmkd.memcg import MEMCG_V1_ROOT, find_memcg
 from lmk.policy.lmkd.memory import PSI_MEMORY_PATH
 from lmk.policy.lmkd.old_strategy import handle_mp
 from lmk.policy.lmkd.psi_strategy import handle_psi
@@ -82,8 +82,11 @@ def _arm_vmpressure(d: Daemon, level: int) -> Steps:
     if d.behaviour.old_strategy_needs_v1 and (yield from find_memcg(d)) != 1:
         yield error("init_mp_common: global monitoring is only available for the v1 cgroup hierarchy")
         return False
-    pressure_path = yield CgroupAttributePath("MemPressureLevel", None)
-    control_path = yield CgroupAttributePath("MemCgroupEventControl", None)
+    pressure_path: str | None = MEMCG_V1_ROOT + "/memory.pressure_level"
+    control_path: str | None = MEMCG_V1_ROOT + "/cgroup.event_control"
+    if d.behaviour.old_strategy_needs_v1:
+        pressure_path = yield CgroupAttributePath("MemPressureLevel", None)
+        control_path = yield CgroupAttributePath("MemCgroupEventControl", None)
     name = LEVEL_NAMES[level]
     failure = yield ArmVmpressure(level, name, pressure_path or "", control_path or "")
     if failure is not None:

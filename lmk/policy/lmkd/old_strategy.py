@@ -18,6 +18,7 @@ from lmk.policy.lmkd.daemon import (
     info,
 )
 from lmk.policy.lmkd.kernel_text import c_string, parse_int64
+from lmk.policy.lmkd.memcg import MEMCG_V1_ROOT
 from lmk.policy.lmkd.memory import MemoryInfo, read_meminfo, read_watermarks, reread, wrap
 from lmk.policy.lmkd.victim import KillContext, find_and_kill
 from lmk.policy.lmkd.waiting import kill_pending, stop_wait
@@ -45,7 +46,8 @@ def handle_mp(d: Daemon, level: int, by_event: bool) -> Steps:
         # During a run only a more critical event starts it anew.
         d.polling.interval_ms = POLL_SHORT_MS
         d.polling.update = START
-    d.old.wakeups.record(d.now_ns, by_event)
+    d.event_ns = d.now_ns
+    d.old.wakeups.record(d.event_ns, by_event)
     if (yield from _still_killing(d)):
         d.old.skipped_events += 1
         d.old.wakeups.skipped += 1
@@ -69,7 +71,7 @@ def handle_mp(d: Daemon, level: int, by_event: bool) -> Steps:
 def _still_killing(d: Daemon) -> Steps:
     """Bool: the last victim is still dying within the time-out. Otherwise stops waiting."""
     timeout_ms = d.params.kill_timeout_ms
-    waits = timeout_ms != 0 and diff_ms(d.last_kill_ns, d.now_ns) < timeout_ms
+    waits = timeout_ms != 0 and diff_ms(d.last_kill_ns, d.event_ns) < timeout_ms
     if waits or (timeout_ms == 0 and d.behaviour.zero_timeout_waits):
         if (yield from kill_pending(d)):
             return True
@@ -106,7 +108,7 @@ def _minfree(d: Daemon, level: int, by_event: bool, memory: MemoryInfo, marks: W
         yield Decision(strategy="minfree", level=level, by_event=by_event, values=values)
         return
     minfree, min_adj = hit
-    context = KillContext(min_adj=min_adj, memory=memory, wakeups=d.old.wakeups, now_ns=d.now_ns)
+    context = KillContext(min_adj=min_adj, memory=memory, wakeups=d.old.wakeups, now_ns=d.event_ns)
     if d.params.low_ram:
         if not d.behaviour.low_ram_minfree_adj:
             context.min_adj = _level_adj(d, level)
@@ -140,7 +142,7 @@ def _vmpressure(d: Daemon, level: int, by_event: bool, memory: MemoryInfo) -> St
         if level < 0:
             yield Decision(strategy="vmpressure", level=level, by_event=by_event, values=values)
             return
-    context = KillContext(min_adj=_level_adj(d, level), memory=memory, wakeups=d.old.wakeups, now_ns=d.now_ns)
+    context = KillContext(min_adj=_level_adj(d, level), memory=memory, wakeups=d.old.wakeups, now_ns=d.event_ns)
     if d.params.low_ram:
         yield from _kill_quietly(d, context)
     elif memory.free >= d.old.low_max_pages:
@@ -176,6 +178,9 @@ def _record_low_pressure(d: Daemon, memory: MemoryInfo) -> Steps:
 
 def _memory_share(d: Daemon) -> Steps:
     """Memory in use as a share of memory and swap in use; None when a file does not say."""
+    if not d.memcg_usage_path and not d.behaviour.old_strategy_needs_v1:
+        d.memcg_usage_path = f"{MEMCG_V1_ROOT}/memory.usage_in_bytes"
+        d.memcg_swap_usage_path = f"{MEMCG_V1_ROOT}/memory.memsw.usage_in_bytes"
     if not d.memcg_usage_path:
         d.memcg_usage_path = (yield CgroupAttributePath("MemUsage", None)) or ""
         d.memcg_swap_usage_path = (yield CgroupAttributePath("MemAndSwapUsage", None)) or ""
@@ -236,7 +241,7 @@ def _kill_and_report(d: Daemon, context: KillContext, report: str) -> Steps:
     """One search and a report; reports of nothing are limited to one a second, without pausing polling."""
     old = d.old
     freed = yield from find_and_kill(d, context)
-    if freed == 0 and diff_ms(old.last_report_ns, d.now_ns) < FAILED_REPORT_INTERVAL_MS:
+    if freed == 0 and diff_ms(old.last_report_ns, d.event_ns) < FAILED_REPORT_INTERVAL_MS:
         old.skipped_reports += 1
         return
     # A search that ended with -1 is reported as -1 page.

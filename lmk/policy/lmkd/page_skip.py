@@ -52,7 +52,7 @@ def note_skipped_pages(d: Daemon, counters: VmCounters) -> ZoneSkips:
 def refresh_by_zone(d: Daemon, skips: ZoneSkips, e: Evaluation) -> Steps:
     """False: zoneinfo failed. After a refresh free memory is what the remaining zones have, else meminfo's."""
     state = d.psi
-    stale = diff_ms(state.watermarks_ns, d.now_ns) > WATERMARK_REFRESH_MS
+    stale = diff_ms(state.watermarks_ns, d.event_ns) > WATERMARK_REFRESH_MS
     if state.watermarks.high != 0 and not stale and not skips.grew:
         state.watermarks = state.all_watermarks
         return True
@@ -64,7 +64,7 @@ def refresh_by_zone(d: Daemon, skips: ZoneSkips, e: Evaluation) -> Steps:
     usable = [zone for zone in counted if not skips.deltas[NAMED_ZONES.index(zone.name)]]
     state.all_watermarks = sum_watermarks(counted, zones)
     state.watermarks = sum_watermarks(usable, zones)
-    state.watermarks_ns = d.now_ns
+    state.watermarks_ns = d.event_ns
     free = sum(zone.fields.get("nr_free_pages", 0) for zone in usable)
     e.free_pages = wrap(free - sum(zone.fields.get("nr_free_cma", 0) for zone in usable))
     return True

@@ -54,6 +54,7 @@ def handle_psi(d: Daemon, level: int, by_event: bool) -> Steps:
 def psi_event(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> Steps:
     """__mp_event_psi; ``vendor``: a vendor kill event, which is neither recorded nor filtered."""
     state, behaviour = d.psi, d.behaviour
+    d.event_ns = d.now_ns
     if behaviour.counted_events:
         d.event_count += 1
         if d.params.debug:
@@ -69,10 +70,10 @@ def psi_event(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None)
                 yield Decision(strategy="psi", level=level, by_event=True, ended_early="lower event")
                 return
             state.previous_level = level if by_event else LOW
-        state.wakeups.record(d.now_ns, by_event)
+        state.wakeups.record(d.event_ns, by_event)
     pending = yield from kill_pending(d)
     timeout_ms = d.params.kill_timeout_ms
-    if pending and (timeout_ms == 0 or diff_ms(d.last_kill_ns, d.now_ns) < timeout_ms):
+    if pending and (timeout_ms == 0 or diff_ms(d.last_kill_ns, d.event_ns) < timeout_ms):
         state.wakeups.skipped += 1
         _set_polling(d, by_event, NO_RECLAIM, swap_low=False)
         strategy = "psi" if vendor is None else "vendor"
@@ -157,7 +158,7 @@ def _reclaim_state(d: Daemon, counters: VmCounters, e: Evaluation) -> int:
     else:
         direct = counters.scan_direct > state.init_direct
         kswapd = counters.scan_kswapd > state.init_kswapd
-    e.direct_reclaim_ms = diff_ms(d.direct_reclaim_ns, d.now_ns)
+    e.direct_reclaim_ms = diff_ms(d.direct_reclaim_ns, d.event_ns)
     if not direct and not kswapd:
         e.reclaim = NO_RECLAIM
         return NO_RECLAIM
@@ -180,14 +181,14 @@ def _bails_out(d: Daemon, refaults: int) -> bool:
 def _refresh_watermarks(d: Daemon) -> Steps:
     """Step 13: once a minute, or when they are not known. False: zoneinfo failed, the call is over."""
     state = d.psi
-    stale = not d.zoneinfo_events and diff_ms(state.watermarks_ns, d.now_ns) > WATERMARK_REFRESH_MS
+    stale = not d.zoneinfo_events and diff_ms(state.watermarks_ns, d.event_ns) > WATERMARK_REFRESH_MS
     if state.watermarks.high != 0 and not stale:
         return True
     watermarks = yield from read_watermarks(d)
     if watermarks is None:
         yield error("Failed to parse zoneinfo!")
         return False
-    state.watermarks, state.watermarks_ns = watermarks, d.now_ns
+    state.watermarks, state.watermarks_ns = watermarks, d.event_ns
     return True
 
 
@@ -243,7 +244,7 @@ def _decide_and_kill(d: Daemon, memory: MemoryInfo, e: Evaluation, skips: ZoneSk
         min_adj=min_adj,
         memory=memory,
         wakeups=state.wakeups,
-        now_ns=d.now_ns,
+        now_ns=d.event_ns,
         reason=e.reason,
         reason_text=e.reason_text,
         thrashing=c_int32(e.thrashing_pct),

@@ -16,7 +16,7 @@ def restart_window(d: Daemon, counters: VmCounters, refaults: int) -> None:
     state.base_file_pages = counters.file_pages
     state.init_refaults = refaults
     if d.behaviour.thrashing_windows:
-        state.window_start_ns = d.now_ns
+        state.window_start_ns = d.event_ns
         state.carried_thrashing = 0
 
 
@@ -29,7 +29,7 @@ def measure_thrashing(d: Daemon, counters: VmCounters, refaults: int, e: Evaluat
     call the counters count from zero.
     """
     state = d.psi
-    since_ms = diff_ms(state.window_start_ns, d.now_ns)
+    since_ms = diff_ms(state.window_start_ns, d.event_ns)
     growth = _ratio(refaults, state.init_refaults, wrap(state.base_file_pages + 1))
     if since_ms > WINDOW_MS:
         windows = since_ms // WINDOW_MS
@@ -39,7 +39,7 @@ def measure_thrashing(d: Daemon, counters: VmCounters, refaults: int, e: Evaluat
         state.carried_thrashing = growth
         state.base_file_pages = counters.file_pages
         state.init_refaults = refaults
-        state.window_start_ns = d.now_ns
+        state.window_start_ns = d.event_ns
         state.thrashing_limit = d.params.thrashing_limit
         thrashing = growth
         e.windows = windows
