@@ -83,7 +83,9 @@ def zoneinfo_text() -> str:
     return text
 
 
-PSI_TEXT = "some avg10=12.34 avg60=3.10 avg300=1.05 total=12345678\nfull avg10=2.34 avg60=1.10 avg300=0.05 total=2345678\n"
+PSI_TEXT = (
+    "some avg10=12.34 avg60=3.10 avg300=1.05 total=12345678\nfull avg10=2.34 avg60=1.10 avg300=0.05 total=2345678\n"
+)
 
 
 class Bench:
