@@ -24,6 +24,8 @@ from lmk.resources import data_dir
 _CLASS: Final = re.compile(r"published|emulator-tcg|measured:[A-Za-z0-9._-]{1,64}", re.ASCII)
 _NS_MAX: Final = 10**12
 DEFAULT_NAME: Final = "published"
+#: The class of the emulator under software emulation.
+EMULATOR: Final = "emulator-tcg"
 
 
 @attrs.frozen(kw_only=True)

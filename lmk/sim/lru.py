@@ -63,5 +63,8 @@ class Lru(Protocol):
         """Evicted pages came back. Returns whether they count as part of the working set: then waiting for them is
         a memory stall."""
 
+    def offline(self, group: int) -> None:
+        """The memory cgroup is removed; its pages stay until they are reclaimed or freed."""
+
     def note_reclaimed(self, region: Region, pages: int) -> None:
         """Pages of a region were written out or dropped."""

@@ -86,6 +86,9 @@ class ClassicLru:
     def follow(self, region: Region) -> None:
         """See ``Lru``: nothing to do, bits are looked at page by page."""
 
+    def offline(self, group: int) -> None:
+        """See ``Lru``: there are no groups here."""
+
     def counts(self, kind: int) -> tuple[int, int]:
         """See ``Lru``."""
         return self._active[kind].pages, self._inactive[kind].pages

@@ -64,6 +64,9 @@ class GenerationLru:
         """See ``Lru``."""
         self._young[region] = None
 
+    def offline(self, group: int) -> None:
+        """See ``Lru``: there are no groups here."""
+
     def counts(self, kind: int) -> tuple[int, int]:
         """See ``Lru``; lru_gen_is_active: the two youngest generations count as active."""
         sizes = self._sizes[kind]

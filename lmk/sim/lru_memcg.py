@@ -29,6 +29,7 @@ class MemcgLru:
         self._round: list[int] = []
         self._young: list[int] = []
         self._left = 0
+        self._offline: set[int] = set()
 
     @property
     def refilled(self) -> int:
@@ -73,13 +74,14 @@ class MemcgLru:
         for _ in range(len(self._round) + len(self._young)):
             if not self._round:
                 self._round, self._young = self._young, []
-            group = self._groups[self._round[0]]
+            key = self._round[0]
+            group = self._groups[key]
             if self._left <= 0:
-                self._left = self._visit(group, can_swap=can_swap, kswapd=kswapd)
+                self._left = self._visit(key, can_swap=can_swap, kswapd=kswapd)
             if self._left > 0:
                 batch = group.isolate(min(want, self._left), can_swap=can_swap, kswapd=kswapd, now_ns=now_ns)
                 self._left -= batch.pages + batch.kept
-                if batch.aged:
+                if batch.aged and key not in self._offline:
                     self._leave_alone()
                 elif self._left <= 0:
                     self._round.append(self._round.pop(0))
@@ -88,15 +90,29 @@ class MemcgLru:
             self._leave_alone()
         return Batch()
 
-    def _visit(self, group: Lru, *, can_swap: bool, kswapd: bool) -> int:
+    def offline(self, group: int) -> None:
+        """See ``Lru``."""
+        if group in self._groups:
+            self._offline.add(group)
+
+    def _visit(self, key: int, *, can_swap: bool, kswapd: bool) -> int:
+        group = self._groups[key]
         pages = sum(group.counts(FILE)) + (sum(group.counts(ANON)) if can_swap else 0)
         if not pages:
             return 0
+        if key in self._offline:
+            # get_nr_to_scan: try to scrape all its memory if this memcg was deleted
+            return pages
         return max(_VISIT_PAGES_MIN, pages >> (_KSWAPD_PRIORITY if kswapd else _DIRECT_PRIORITY))
 
     def _leave_alone(self) -> None:
-        self._young.append(self._round.pop(0))
+        key = self._round.pop(0)
         self._left = 0
+        if key in self._offline and not any(sum(self._groups[key].counts(kind)) for kind in (ANON, FILE)):
+            self._offline.discard(key)
+            del self._groups[key]
+        else:
+            self._young.append(key)
 
     def _group(self, region: Region) -> Lru:
         group = self._groups.get(region.group)

@@ -11,7 +11,7 @@ from functools import partial
 
 import attrs
 
-from lmk.config.calibration import Calibration, ZramCost
+from lmk.config.calibration import EMULATOR, Calibration, ZramCost
 from lmk.config.device import DeviceConfig
 from lmk.sim.lru import SWAP_CLUSTER_MAX, Lru
 from lmk.sim.lru_classic import ClassicLru
@@ -78,7 +78,11 @@ class Memory:
         self.zones.take(calibration.kernel_used_kib // PAGE_KIB)
         mglru = config.kernel.mglru and config.kernel.base != "5.10"
         make = partial(GenerationLru if mglru else ClassicLru, swappiness)
-        self.lru: Lru = MemcgLru(make) if per_app_memcg(config) else make()
+        # The emulated guest's app runner always gives every app a group.
+        self._groups = per_app_memcg(config) or calibration.kind == EMULATOR
+        #: lru_gen_refault counts a refault only in the group the page was evicted from.
+        self._forgets = self._groups and mglru
+        self.lru: Lru = MemcgLru(make) if self._groups else make()
         self.swappiness = swappiness
         self.events = Events()
         self.file_pages = 0
@@ -195,6 +199,21 @@ class Memory:
             self.zones.give(pages)
         self.process_pages += sign * pages
         self.revision += 1
+
+    def charge_files(self, regions: tuple[Region, ...], group: int, now_ns: int) -> None:
+        """A new process with a memory cgroup of its own opens its files: what of them is cached counts for it."""
+        if not self._groups:
+            return
+        for region in regions:
+            resident = region.resident
+            if resident:
+                self.lru.remove(region, resident)
+            region.group = group
+            if resident:
+                self.lru.add(region, resident, refault=False, now_ns=now_ns)
+                region.set_accessed(0, now_ns)
+            if self._forgets:
+                region.out = 0
 
     # ---- reclaim
 

@@ -67,8 +67,8 @@ class SimProcess:
         anon = plan.anon_kib // PAGE_KIB
         hot = 0 if plan.locked else anon * plan.hot_permille // 1000
         stored = stored_bytes(plan.ratio_permille)
-        self.hot = Region(f"{plan.name} hot", ANON, hot, stored, plan.uid)
-        self.cold = Region(f"{plan.name} cold", ANON, anon - hot, stored, plan.uid)
+        self.hot = Region(f"{plan.name} hot", ANON, hot, stored, pid)
+        self.cold = Region(f"{plan.name} cold", ANON, anon - hot, stored, pid)
         #: What grew or leaked beyond the planned size, in the order of writing, a region per stretch of time.
         self.grown: list[Region] = []
         self.hot_file, self.cold_file = files

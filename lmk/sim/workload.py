@@ -62,8 +62,8 @@ class App:
         hot = file * plan.hot_permille // 1000
         # The page cache of its files outlives the process.
         self.files = (
-            Region(f"{plan.name} hot files", FILE, hot, group=plan.uid),
-            Region(f"{plan.name} files", FILE, file - hot, group=plan.uid),
+            Region(f"{plan.name} hot files", FILE, hot),
+            Region(f"{plan.name} files", FILE, file - hot),
         )
         self.process: SimProcess | None = None
         self.failures = 0
@@ -98,12 +98,14 @@ class Workload:
         self._region_apps: dict[Region, App] = {}
 
     def own(self, app: App, process: SimProcess) -> None:
-        """A process exists now."""
+        """A process exists now. Its memory cgroup is as new as itself, and named after its pid here."""
+        self._machine.memory.charge_files(app.files, process.pid, self._machine.now_ns)
         for region in (process.hot, *app.files):
             self._region_apps[region] = app
 
     def disown(self, app: App, process: SimProcess) -> None:
         """It no longer does; the cache of its files stays."""
+        self._machine.memory.lru.offline(process.pid)
         for region in (process.hot, *app.files):
             region.use(0, self._machine.now_ns)
         del self._region_apps[process.hot]
