@@ -8,7 +8,7 @@ LMK_VENV=$LMK_ROOT/.venv
 # Kernel and guest builds, the emulator, adb, the data disk; python3-venv for the environment itself.
 # shellcheck disable=SC2034 # used by the scripts that source this
 LMK_PACKAGES=(
-  gcc make flex bison bc libelf-dev libssl-dev cpio rsync kmod xz-utils zstd patch perl
+  gcc make binutils flex bison bc libelf-dev libssl-dev cpio rsync kmod xz-utils zstd lz4 patch perl
   qemu-system-x86 qemu-utils adb e2fsprogs apt dpkg debian-archive-keyring git ca-certificates
   python3 python3-venv
 )
