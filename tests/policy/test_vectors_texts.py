@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmk.policy.lmkd.kernel_text import parse_pairs
+from lmk.policy.lmkd.kernel_text import parse_pairs, parse_stat_faults, parse_statm_rss
 from lmk.policy.lmkd.versions import behaviour
 from lmk.policy.lmkd.watermark import parse_zones, sum_watermarks
 from lmk.replay.vectors import find_files, read_scenarios
@@ -113,3 +113,11 @@ def test_zones(tag: str, pick: int, steps: list[tuple[Mangle, float, str]]) -> N
     assert (quick is None) == (slow is None)
     if quick is not None and slow is not None:
         assert sum_watermarks(quick, quick) == sum_watermarks(slow, slow)
+
+
+def test_no_number_is_split_in_two() -> None:
+    """As sscanf reads: a field that is missing is missing, not the last digits of the one before."""
+    assert parse_statm_rss("12345") == 0
+    fields = "7 (x) S 1 1 0 0 -1 0 5 0 6 0 1 1 0 0 10 -10 21 0 99"
+    assert parse_stat_faults(fields) == (5, 6, 99)
+    assert parse_stat_faults(fields.rsplit(" ", 1)[0]) is None

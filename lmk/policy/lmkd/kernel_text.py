@@ -129,7 +129,8 @@ def parse_status_tag(status: str, tag: str) -> int | None:
     return parse_int64(status[start + len(tag) : start + len(tag) + 64])
 
 
-_STATM = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*([+-]?[0-9]+)", re.ASCII)
+# Possessive throughout: sscanf never gives digits of one number back to find the next.
+_STATM = re.compile(r"[ \t\n\v\f\r]*+[+-]?[0-9]++[ \t\n\v\f\r]*+([+-]?[0-9]++)", re.ASCII)
 
 
 _STATM_PLAIN = re.compile(r"[0-9]{1,9} ([0-9]{1,9}) ", re.ASCII)
@@ -148,11 +149,11 @@ def parse_statm_rss(statm: str) -> int:
 
 
 _STAT = re.compile(
-    r"\s*[+-]?\d+\s+\S+\s+\S+"
-    + r"\s*[+-]?\d+" * 6
-    + r"\s*([+-]?\d+)\s*[+-]?\d+\s*([+-]?\d+)"
-    + r"\s*[+-]?\d+" * 9
-    + r"\s*([+-]?\d+)",
+    r"\s*[+-]?\d++\s+\S++\s+\S++"
+    + r"\s*+[+-]?\d++" * 6
+    + r"\s*+([+-]?\d++)\s*+[+-]?\d++\s*+([+-]?\d++)"
+    + r"\s*+[+-]?\d++" * 9
+    + r"\s*+([+-]?\d++)",
     re.ASCII,
 )
 

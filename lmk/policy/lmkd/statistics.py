@@ -13,7 +13,7 @@ from lmk.units import NS_PER_S
 
 #: Index in ``Daemon.statistics``: page faults, major faults, rss, cache, swap (bytes), start (ns).
 _MEMCG_KEYS = {"total_pgfault": 0, "total_pgmajfault": 1, "total_rss": 2, "total_cache": 3, "total_swap": 4}
-_MEMCG_LINE = re.compile(r"\s*(\S{1,128})\s*([+-]?\d+)", re.ASCII)
+_MEMCG_LINE = re.compile(r"\s*+(\S{1,128}+)\s*+([+-]?\d++)", re.ASCII)
 
 
 def read_statistics(d: Daemon, record: Process, rss_kib: int, swap_kib: int) -> Steps:
