@@ -66,6 +66,8 @@ class App:
     process: str
     anon: Amount = Amount()
     file: Amount = Amount()
+    #: Memory of its own that nobody can reclaim before it dies: graphics buffers.
+    pinned: Amount = Amount()
     compressibility: float = 2.6
     #: Share of its memory that every use touches, 0 to 1.
     hot: float = 0.3
@@ -73,6 +75,8 @@ class App:
     #: While in use (services and persistent apps: always).
     growth: AmountRate | None = None
     touch_every_ms: int = 1000
+    #: Share of one CPU that it uses while in use, 0 to 1.
+    cpu: float = 0.0
     #: Started again after its process died, without anybody opening it.
     restart: bool = False
 
@@ -189,7 +193,7 @@ class Scenario:
     @property
     def needs_memory_size(self) -> bool:
         """Whether any size is a share of the device's memory."""
-        amounts = [amount for app in self.apps.values() for amount in (app.anon, app.file)]
+        amounts = [amount for app in self.apps.values() for amount in (app.anon, app.file, app.pinned)]
         amounts += [app.growth.amount for app in self.apps.values() if app.growth]
         for step in _flat(self.steps):
             if isinstance(step, Grow):
@@ -343,11 +347,13 @@ def _app(name: str, value: Value) -> App:
             process=section.take("process", _process_name, name),
             anon=section.need("anon", amount, Amount()),
             file=section.take("file", amount, Amount()),
+            pinned=section.take("pinned", amount, Amount()),
             compressibility=section.take("compressibility", _compressibility, 2.6),
             hot=section.take("hot", _share, 0.3),
             cold_start_ms=section.take("cold_start", duration_ms, 400 if role in ("app", "home") else 0),
             growth=section.take("growth", _rate, None),
             touch_every_ms=section.take("touch_every", _touch_every, 1000),
+            cpu=section.take("cpu", _share, 0.0),
             restart=section.take("restart", boolean, role in ("service", "persistent")),
         )
 

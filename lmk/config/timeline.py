@@ -94,12 +94,16 @@ class PlannedProcess:
     adj: int = 0
     anon_kib: int
     file_kib: int
+    #: Beside anon_kib; cannot be reclaimed.
+    pinned_kib: int = 0
     #: Uncompressed over compressed size in thousandths; 0: same-filled pages.
     ratio_permille: int
     hot_permille: int
     cold_start_ms: int = 0
     growth_kib_per_min: int = 0
     touch_every_ms: int = 1000
+    #: Of one CPU, used while active.
+    cpu_permille: int = 0
     #: Runs before the first step.
     autostart: bool = False
     restart: bool = False
@@ -208,11 +212,13 @@ def _process_line(process: PlannedProcess) -> str:
         "adj": process.adj,
         "anon_kib": process.anon_kib,
         "file_kib": process.file_kib,
+        "pinned_kib": process.pinned_kib,
         "ratio": process.ratio_permille,
         "hot": process.hot_permille,
         "cold_start_ms": process.cold_start_ms,
         "growth": process.growth_kib_per_min,
         "touch_every_ms": process.touch_every_ms,
+        "cpu": process.cpu_permille,
         "autostart": int(process.autostart),
         "restart": int(process.restart),
         "locked": int(process.locked),
@@ -278,11 +284,13 @@ def _app_processes(scenario: Scenario, memory_bytes: int, *, first: int) -> Iter
             uid=FIRST_APP_UID + index,
             anon_kib=app.anon.bytes_on(memory_bytes) // 1024,
             file_kib=app.file.bytes_on(memory_bytes) // 1024,
+            pinned_kib=app.pinned.bytes_on(memory_bytes) // 1024,
             ratio_permille=round(app.compressibility * 1000),
             hot_permille=round(app.hot * 1000),
             cold_start_ms=app.cold_start_ms,
             growth_kib_per_min=_kib_per(app.growth, memory_bytes, 60_000) if app.growth else 0,
             touch_every_ms=app.touch_every_ms,
+            cpu_permille=round(app.cpu * 1000),
             autostart=_autostarts(app),
             restart=app.restart,
         )

@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,12 +30,13 @@
 struct app {
 	struct app_profile profile;
 	struct page_fill fill;
-	uint8_t *arena;
+	uint8_t *arena, *pinned;
 	volatile const uint8_t *file;
 	uint64_t used;			/* anonymous pages written */
+	uint64_t pinned_used;
 	uint64_t file_seen;		/* file pages read for the first time */
 	int started;			/* the cold start is over */
-	int active;
+	atomic_int active;
 	int filled;
 	/* the APP_SHOW in progress */
 	int showing;
@@ -85,6 +88,25 @@ static void read_profile(struct app_profile *profile)
 	}
 }
 
+static void map_pinned(struct app *app)
+{
+	size_t bytes = (size_t)app->profile.pinned_pages * PAGE_BYTES;
+	void *pinned;
+
+	if (!bytes)
+		return;
+	pinned = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (pinned == MAP_FAILED) {
+		answer(APP_FAILED, 0, (uint64_t)errno, 0);
+		app->profile.pinned_pages = 0;
+		return;
+	}
+	madvise(pinned, bytes, MADV_NOHUGEPAGE);
+	if (mlock2(pinned, bytes, MLOCK_ONFAULT) < 0)
+		answer(APP_FAILED, 0, (uint64_t)errno, 2);
+	app->pinned = pinned;
+}
+
 static void map_memory(struct app *app)
 {
 	const struct app_profile *profile = &app->profile;
@@ -113,6 +135,7 @@ static void map_memory(struct app *app)
 	}
 	if (!app->file)
 		app->profile.file_pages = 0;
+	map_pinned(app);
 	answer(APP_BORN, 0, (uint64_t)(uintptr_t)app->arena, (uint64_t)(uintptr_t)app->file);
 }
 
@@ -189,21 +212,62 @@ static void burn(struct app *app)
 	app->burnt_ns += (after.tv_sec - before.tv_sec) * NS_PER_S + after.tv_nsec - before.tv_nsec;
 }
 
+/* A thread that uses its share of a CPU while the app is active: drawing, decoding, whatever. It touches nothing,
+ * so it goes on while the other thread waits for memory. */
+#define CPU_PERIOD_NS (50 * NS_PER_MS)
+
+static void *use_cpu(void *argument)
+{
+	const struct app *app = argument;
+	int64_t busy_ns = CPU_PERIOD_NS / 1000 * app->profile.cpu_permille;
+
+	for (;;) {
+		int64_t begin_ns = lmk_now_ns();
+
+		while (atomic_load(&app->active) && lmk_now_ns() - begin_ns < busy_ns)
+			continue;
+		lmk_sleep_ns(CPU_PERIOD_NS - busy_ns > NS_PER_MS ? CPU_PERIOD_NS - busy_ns : NS_PER_MS);
+	}
+	return NULL;
+}
+
+static void start_cpu_thread(struct app *app)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	if (!app->profile.cpu_permille)
+		return;
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, 32 * 1024);
+	if (pthread_create(&thread, &attributes, use_cpu, app) != 0)
+		answer(APP_FAILED, 0, EAGAIN, 3);
+	pthread_attr_destroy(&attributes);
+}
+
+/* What is hot of the anonymous memory: a share of all there is, growth included, once the app has started. */
+static uint64_t hot_anon(const struct app *app)
+{
+	uint64_t pages = app->profile.anon_pages;
+
+	return hot_of(app, app->started && app->used > pages ? app->used : pages);
+}
+
 /* One piece of the launch in progress: CPU work and the hot part of memory, new or touched again. */
 static void show_piece(struct app *app)
 {
-	uint64_t hot_anon = hot_of(app, app->profile.anon_pages);
+	uint64_t hot_pages = hot_anon(app);
 	uint64_t hot_file = hot_of(app, app->profile.file_pages);
 
 	if (!app->started && app->burnt_ns < app->profile.cold_start_ms * NS_PER_MS) {
 		burn(app);
-	} else if (app->show_anon < hot_anon) {
-		if (app->used < hot_anon)
-			grow_pages(app, hot_anon - app->used < PIECE_PAGES ? hot_anon - app->used : PIECE_PAGES);
+	} else if (app->show_anon < hot_pages) {
+		if (app->used < hot_pages)
+			grow_pages(app, hot_pages - app->used < PIECE_PAGES ? hot_pages - app->used : PIECE_PAGES);
 		else
 			touch_anon(app, app->show_anon, app->show_anon + PIECE_PAGES);
 		app->show_anon += PIECE_PAGES;
-		if (app->used < hot_anon)
+		if (app->used < hot_pages)
 			app->show_anon = app->used;
 	} else if (app->show_file < hot_file) {
 		touch_file(app, app->show_file, app->show_file + PIECE_PAGES);
@@ -222,6 +286,9 @@ static void fill_piece(struct app *app)
 		uint64_t left = app->profile.anon_pages - app->used;
 
 		grow_pages(app, left < PIECE_PAGES ? left : PIECE_PAGES);
+	} else if (app->pinned_used < app->profile.pinned_pages) {
+		for (uint32_t i = 0; i < PIECE_PAGES && app->pinned_used < app->profile.pinned_pages; i++)
+			app->pinned[app->pinned_used++ * PAGE_BYTES] = 1;
 	} else if (app->file_seen < app->profile.file_pages) {
 		touch_file(app, app->file_seen, app->file_seen + PIECE_PAGES);
 		app->file_seen += PIECE_PAGES;
@@ -314,7 +381,7 @@ static int sweep_piece(struct app *app)
 
 static void touch_hot_slice(struct app *app, int64_t now_ns)
 {
-	uint64_t anon = hot_of(app, app->profile.anon_pages), file = hot_of(app, app->profile.file_pages);
+	uint64_t anon = hot_anon(app), file = hot_of(app, app->profile.file_pages);
 	uint32_t slice = app->touch_slice++ % HOT_SLICES;
 
 	touch_anon(app, anon * slice / HOT_SLICES, anon * (slice + 1) / HOT_SLICES);
@@ -394,6 +461,7 @@ void app_main(void)
 	map_memory(&app);
 	app.active = app.profile.active;
 	app.growth_ns = app.touch_next_ns = lmk_now_ns();
+	start_cpu_thread(&app);
 	for (;;) {
 		struct pollfd ready = { .fd = APP_SOCKET_FD, .events = POLLIN };
 		struct app_message message;

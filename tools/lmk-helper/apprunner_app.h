@@ -18,6 +18,7 @@ struct app_profile {
 	uint64_t seed;			/* of its page contents */
 	uint64_t anon_pages;
 	uint64_t file_pages;
+	uint64_t pinned_pages;		/* beside anon_pages, mlocked: graphics buffers and the like */
 	uint64_t file_offset_pages;	/* where its part of the pool file begins */
 	uint64_t arena_pages;		/* address space for anonymous memory, growth included */
 	uint32_t ratio_permille;	/* compressibility; 0: same-filled pages */
@@ -25,6 +26,7 @@ struct app_profile {
 	uint32_t cold_start_ms;		/* CPU time of a cold start */
 	uint32_t touch_every_ms;	/* the hot set is touched this often while active */
 	uint64_t growth_kib_per_min;	/* while active */
+	uint32_t cpu_permille;		/* of one CPU, used while active */
 	int32_t locked;			/* memory is mlocked: nobody can reclaim it */
 	int32_t active;			/* active from its start, and without being on top */
 	int32_t has_file;		/* APP_FILE_FD is the pool file */
@@ -45,7 +47,7 @@ enum app_answer {
 	APP_SHOWN,		/* serial; a: minor, b: major faults since APP_SHOW */
 	APP_FILLED,		/* all of its initial memory was written; a, b: faults so far */
 	APP_GREW,		/* a: pages now, b: 1 if the arena is full */
-	APP_FAILED,		/* a: errno, b: 0 arena, 1 file, 2 lock */
+	APP_FAILED,		/* a: errno, b: 0 arena, 1 file, 2 lock, 3 thread */
 };
 
 struct app_message {

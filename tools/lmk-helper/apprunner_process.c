@@ -55,11 +55,13 @@ static struct app_profile make_profile(const struct run *run, int index)
 		.seed = run->timeline.seed * 1000003u + (uint64_t)index * 4096u + run->next_serial,
 		.anon_pages = plan->anon_kib / PAGES_PER_KIB_DIVISOR,
 		.file_pages = plan->file_kib / PAGES_PER_KIB_DIVISOR,
+		.pinned_pages = plan->pinned_kib / PAGES_PER_KIB_DIVISOR,
 		.arena_pages = plan->locked ? plan->anon_kib / PAGES_PER_KIB_DIVISOR + 1 : arena_pages(plan),
 		.ratio_permille = plan->ratio_permille,
 		.hot_permille = plan->locked ? 0 : plan->hot_permille,
 		.cold_start_ms = plan->cold_start_ms,
 		.touch_every_ms = plan->touch_every_ms,
+		.cpu_permille = plan->cpu_permille,
 		.growth_kib_per_min = plan->growth_kib_per_min,
 		.locked = plan->locked,
 		.active = (plan->role != ADJ_ROLE_APP && plan->role != ADJ_ROLE_HOME) ||
@@ -90,6 +92,7 @@ struct birth {
 static void __attribute__((noreturn)) be_born(const struct run *run, const struct process_plan *plan,
 					      struct birth *birth)
 {
+	const struct rlimit unlimited = { .rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY };
 	char number[16];
 
 	lmk_format(number, sizeof(number), "%d", birth->adj);
@@ -97,6 +100,8 @@ static void __attribute__((noreturn)) be_born(const struct run *run, const struc
 	setsid();
 	cgroup_enter(&run->roots, process_group(plan), plan->uid);
 	setpriority(PRIO_PROCESS, 0, 0);
+	if (plan->pinned_kib)
+		setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	/* Above the two fixed numbers first, so that neither overwrites the other. */
 	birth->socket = fcntl(birth->socket, F_DUPFD, 16);
 	birth->pool = birth->pool >= 0 ? fcntl(birth->pool, F_DUPFD, 16) : -1;

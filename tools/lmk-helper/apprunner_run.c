@@ -234,7 +234,7 @@ void run_go(struct run *run)
 
 static void answered(struct run *run, int index, const struct app_message *message)
 {
-	static const char *const failures[] = { "arena", "file", "lock" };
+	static const char *const failures[] = { "arena", "file", "lock", "thread" };
 	const struct process_plan *plan = plan_of(run, index);
 	struct process *process = &run->processes[index];
 

@@ -49,6 +49,8 @@ static int set_plan_number(struct process_plan *plan, const char *key, int64_t n
 		plan->anon_kib = (uint64_t)number;
 	else if (!strcmp(key, "file_kib"))
 		plan->file_kib = (uint64_t)number;
+	else if (!strcmp(key, "pinned_kib"))
+		plan->pinned_kib = (uint64_t)number;
 	else if (!strcmp(key, "ratio"))
 		plan->ratio_permille = (uint32_t)number;
 	else if (!strcmp(key, "hot"))
@@ -57,6 +59,8 @@ static int set_plan_number(struct process_plan *plan, const char *key, int64_t n
 		plan->cold_start_ms = (uint32_t)number;
 	else if (!strcmp(key, "touch_every_ms"))
 		plan->touch_every_ms = number < 100 ? 100 : (uint32_t)number;
+	else if (!strcmp(key, "cpu"))
+		plan->cpu_permille = number > 1000 ? 1000 : (uint32_t)number;
 	else if (!strcmp(key, "growth"))
 		plan->growth_kib_per_min = (uint64_t)number;
 	else if (!strcmp(key, "autostart"))

@@ -22,8 +22,8 @@ struct process_plan {
 	enum adj_rest rest;
 	uid_t uid;
 	int adj;			/* of role fixed */
-	uint64_t anon_kib, file_kib;
-	uint32_t ratio_permille, hot_permille, cold_start_ms, touch_every_ms;
+	uint64_t anon_kib, file_kib, pinned_kib;
+	uint32_t ratio_permille, hot_permille, cold_start_ms, touch_every_ms, cpu_permille;
 	uint64_t growth_kib_per_min;
 	int autostart, restart, locked;
 };
