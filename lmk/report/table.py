@@ -102,8 +102,16 @@ def expectation_table(run: dict[str, Any]) -> RenderableType:
         table.add_column(heading)
     for row in run["summary"]["expectations"]:
         mark = Text("met", style="green") if row["met"] else Text("NOT MET", style="bold red")
-        table.add_row(mark, row["name"], _number(row["observed"]), str(row["limit"]))
+        table.add_row(mark, row["name"], _number(row["observed"]), _limit(row["limit"]))
     return table
+
+
+def _limit(limit: dict[str, Any]) -> str:
+    """``{"min": 3, "max": null}`` as "at least 3"."""
+    low, high = limit["min"], limit["max"]
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"at least {low}" if low is not None else f"at most {high}"
 
 
 def _spread(values: dict[str, Any]) -> str:
