@@ -19,19 +19,21 @@ from lmk.errors import LmkError
 VERBS: tuple[str, ...] = ("run", "explain", "sim", "config", "doctor", "emulator", "kernel")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def build_parser(names: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    """The whole command line, or that of some verbs: each one's imports take their time."""
     parser = argparse.ArgumentParser(prog="lmk", description="Android's low memory killer on the desk.")
     parser.add_argument("--version", action="version", version=f"lmk {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name in VERBS:
+    for name in names:
         import_module(f"lmk.cli.{name}").add_parser(verbs)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code. Only argparse's own errors raise SystemExit(2)."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    known = (words[0],) if words and words[0] in VERBS else VERBS
+    args = build_parser(known).parse_args(words)
     run: Callable[[argparse.Namespace], int] = args.run
     try:
         return run(args)

@@ -6,8 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
-
 from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, exit_code, new_run_dir
 from lmk.config.calibration import DEFAULT_NAME, find_calibration, load_calibration, shipped_calibrations
 from lmk.config.device import load_device_config
@@ -18,7 +16,6 @@ from lmk.errors import UserError
 from lmk.policy.registry import POLICIES, make_policy
 from lmk.record.export import export_record
 from lmk.record.reader import RecordReader
-from lmk.report.table import run_tables
 from lmk.sim.check import check_plan
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
 
@@ -60,6 +57,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(result))
     else:
+        # Tables take longer to import than a short run takes to simulate.
+        from rich.console import Console
+
+        from lmk.report.table import run_tables
+
         Console().print(run_tables(result))
     return exit_code(result)
 

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Speed of the simulator: tools/bench/sim.py [--json] [--profile] [--runs N] [CONFIG SCENARIO]
+
+Each run is one `lmk sim` as a user starts it, the interpreter's start included; memory is the largest resident size.
+Goal, for `day` on phone-4gb: at most 1.7 s of one core and 150 MB. --profile shows where the time goes instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+LIMIT_S = 1.7
+LIMIT_MIB = 150
+
+
+def one_run(config: str, scenario: str, folder: Path) -> dict[str, Any]:
+    """Wall and CPU seconds, MiB, and what the run itself says."""
+    out = folder / "out.json"
+    argv = [
+        sys.executable,
+        "-c",
+        "from lmk.cli.main import entry_point; entry_point()",
+        "sim",
+        config,
+        scenario,
+        "--json",
+        "--record",
+        str(folder / "record"),
+    ]
+    began_s = time.monotonic()
+    pid = os.posix_spawn(
+        sys.executable,
+        argv,
+        {**os.environ, "PYTHONPATH": str(ROOT)},
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, str(out), os.O_WRONLY | os.O_CREAT, 0o600)],
+    )
+    _, status, usage = os.wait4(pid, 0)
+    wall_s = time.monotonic() - began_s
+    if os.waitstatus_to_exitcode(status) not in (0, 1):
+        raise SystemExit(f"lmk sim {config} {scenario} failed")
+    result = json.loads(out.read_text())
+    return {
+        "wall_s": round(wall_s, 3),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+        "rss_mib": usage.ru_maxrss // 1024,
+        "simulated_s": result["duration_ms"] // 1000,
+        "times_real": round(result["duration_ms"] / 1000 / wall_s),
+        "kills": len(result["kills"]),
+        "launches": result["summary"]["launches"],
+    }
+
+
+def profile(config: str, scenario: str) -> None:
+    """Where the time of one run goes, by function."""
+    from lmk.cli.main import main as lmk
+
+    with tempfile.TemporaryDirectory() as folder:
+        profiler = cProfile.Profile()
+        stdout, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115, PTH123
+        try:
+            profiler.runcall(lmk, ["sim", config, scenario, "--json", "--record", f"{folder}/record"])
+        finally:
+            sys.stdout.close()
+            sys.stdout = stdout
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(30)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", default="phone-4gb")
+    parser.add_argument("scenario", nargs="?", default="day")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    args = parser.parse_args()
+    if args.profile:
+        profile(args.config, args.scenario)
+        return 0
+    rows = []
+    for _ in range(args.runs):
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(one_run(args.config, args.scenario, Path(folder)))
+    median_s = statistics.median(row["cpu_s"] for row in rows)
+    facts = {
+        "config": args.config,
+        "scenario": args.scenario,
+        "cpu_s_median": median_s,
+        "cpu_s_min": min(row["cpu_s"] for row in rows),
+        "rss_mib_max": max(row["rss_mib"] for row in rows),
+        "limit_s": LIMIT_S,
+        "limit_mib": LIMIT_MIB,
+    }
+    if args.json:
+        print(json.dumps({"schema": 1, "benchmark": "sim", **facts, "rows": rows}))
+    else:
+        for row in [*rows, facts]:
+            print("  ".join(f"{name} {value}" for name, value in row.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
