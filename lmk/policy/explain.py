@@ -11,6 +11,7 @@ from __future__ import annotations
 import attrs
 
 from lmk.policy.decision import Decision, Evaluation
+from lmk.policy.explain_old import old_outcome
 from lmk.policy.lmkd.kill_reason import KillReason, reason_name
 from lmk.policy.lmkd.params import PROPERTY_BY_NAME, LmkdParams
 from lmk.policy.lmkd.psi_rules import DIRECT_RECLAIM, RULES, swap_utilization_pct
@@ -78,7 +79,7 @@ def explain(decision: Decision, params: LmkdParams, behaviour: Behaviour) -> Exp
     if decision.ended_early:
         return Explanation(summary=_EARLY.get(decision.ended_early, decision.ended_early))
     if not decision.evaluations:
-        return Explanation(summary=_explain_old(decision))
+        return _explain_old(decision, params, behaviour)
     last = decision.evaluations[-1]
     return Explanation(
         summary=_summary(decision),
@@ -266,17 +267,24 @@ CONDITIONS = {
 }
 
 
-def _explain_old(decision: Decision) -> str:
-    """Minfree and vmpressure modes: one sentence with the numbers."""
+def _explain_old(decision: Decision, params: LmkdParams, behaviour: Behaviour) -> Explanation:
+    """Minfree and vmpressure modes: their comparisons as one rule."""
+    found = old_outcome(decision, params, behaviour)
     numbers = ", ".join(f"{name} {value}" for name, value in decision.values.items())
     if decision.killed_pids:
         pids = " and ".join(map(str, decision.killed_pids))
-        return (
-            f"pid {pids} was killed by {decision.strategy} levels down to oom_score_adj {decision.min_adj}: {numbers}"
-        )
-    if decision.strategy == "minfree" and decision.values.get("minfree_pages") == -1:
-        return f"no kill: free memory or file cache is above every minfree level: {numbers}"
-    return f"no kill by {decision.strategy} levels: {numbers}"
+        levels = f"{decision.strategy} levels down to oom_score_adj {decision.min_adj}"
+        summary = f"pid {pids} was killed by {levels}: {numbers}"
+    elif found is not None and found.fires:
+        summary = f"nobody was killed: no process at or above oom_score_adj {found.min_adj} could be: {numbers}"
+    else:
+        summary = f"no kill by {decision.strategy} levels: {numbers}"
+    if found is None:
+        return Explanation(summary=summary)
+    conditions = tuple(Condition(text=step.text, holds=step.holds) for step in found.steps)
+    outcome = FIRED if found.fires else NOT_MET
+    rule = RuleReport(rule=decision.strategy, reason=decision.strategy, outcome=outcome, conditions=conditions)
+    return Explanation(summary=summary, rules=(rule,), changes=smallest_changes(decision, params, behaviour))
 
 
 def property_meaning(name: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import attrs
 
 from lmk.policy.decision import Decision, Evaluation
+from lmk.policy.explain_old import vmpressure_outcome
 from lmk.policy.lmkd.kernel_text import float32
 from lmk.policy.lmkd.kill_reason import KillReason, reason_name
 from lmk.policy.lmkd.memory import free_swap_pages, wrap
@@ -39,14 +40,15 @@ class Change:
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What the rules say: a reason (-1 none) and the lowest killable score."""
+    """What the rules say: whether one fires, its reason (old strategies have none) and the lowest score."""
 
+    fires: bool
     reason: int
     min_adj: int
 
     def kills(self, victim_adj: int | None) -> bool:
         """Would this victim be killed? Without one: would anybody be looked for?"""
-        if self.reason == KillReason.NONE:
+        if not self.fires:
             return False
         return victim_adj is None or self.min_adj <= victim_adj
 
@@ -67,7 +69,8 @@ def outcome_with(
         if e.reason == KillReason.NONE:
             break
     assert result is not None
-    return Outcome(reason=result.reason, min_adj=0 if result.critical_stall else result.min_adj)
+    fires = result.reason != KillReason.NONE
+    return Outcome(fires=fires, reason=result.reason, min_adj=0 if result.critical_stall else result.min_adj)
 
 
 def _reconsidered(e: Evaluation, old: LmkdParams, new: LmkdParams, b: Behaviour) -> Evaluation:
@@ -129,12 +132,30 @@ def with_property(params: LmkdParams, name: str, value: int, behaviour: Behaviou
     return changed
 
 
-#: Properties whose value decides; the others choose triggers or victims.
-TUNABLE = (
-    *("swap_free_low_percentage", "thrashing_limit", "thrashing_limit_critical", "swap_util_max"),
-    *("filecache_min_kb", "stall_limit_critical", "direct_reclaim_threshold_ms", "swap_compression_ratio"),
-    *("lowmem_min_oom_score", "pressure_after_kill_min_score"),
-)
+#: Properties whose value decides, by strategy; the others choose triggers or victims.
+TUNABLE = {
+    "psi": (
+        *("swap_free_low_percentage", "thrashing_limit", "thrashing_limit_critical", "swap_util_max"),
+        *("filecache_min_kb", "stall_limit_critical", "direct_reclaim_threshold_ms", "swap_compression_ratio"),
+        *("lowmem_min_oom_score", "pressure_after_kill_min_score"),
+    ),
+    "vmpressure": (
+        *("low", "medium", "critical", "upgrade_pressure", "downgrade_pressure"),
+        *("swap_free_low_percentage", "swap_compression_ratio"),
+    ),
+}
+
+
+def decision_outcome(decision: Decision, old: LmkdParams, new: LmkdParams, behaviour: Behaviour) -> Outcome | None:
+    """The outcome of a decision under other properties; None where nothing was decided by properties."""
+    if decision.ended_early or decision.strategy == "vendor":
+        return None
+    if decision.evaluations:
+        return outcome_with(decision.evaluations, old, new, behaviour)
+    if decision.strategy == "vmpressure":
+        found = vmpressure_outcome(decision.values, new, behaviour)
+        return Outcome(fires=found.fires, reason=int(KillReason.NONE), min_adj=found.min_adj)
+    return None
 
 
 def smallest_changes(decision: Decision, params: LmkdParams, behaviour: Behaviour) -> tuple[Change, ...]:
@@ -143,44 +164,38 @@ def smallest_changes(decision: Decision, params: LmkdParams, behaviour: Behaviou
     One unit less does not flip it. Flipping means: the (first) victim is spared, or, when nobody was to
     be killed, that somebody is.
     """
-    evaluations = decision.evaluations
-    if not evaluations or evaluations[0].vendor_reason is not None:
-        return ()
-    victim_adj = decision.killed_adjs[0] if decision.killed_adjs else None
-    killed = outcome_with(evaluations, params, params, behaviour).kills(victim_adj)
+    names = TUNABLE.get(decision.strategy, ())
     changes = []
-    for name in TUNABLE:
-        if not PROPERTY_BY_NAME[name].exists_in(behaviour):
-            continue
-        change = _smallest_change(name, evaluations, victim_adj, killed, params, behaviour)
-        if change is not None:
-            changes.append(change)
-    return tuple(sorted(changes, key=lambda change: (change.size, TUNABLE.index(change.name))))
+    for name in names:
+        if PROPERTY_BY_NAME[name].exists_in(behaviour):
+            change = _smallest_change(name, decision, params, behaviour)
+            if change is not None:
+                changes.append(change)
+    return tuple(sorted(changes, key=lambda change: (change.size, names.index(change.name))))
 
 
-def _smallest_change(
-    name: str,
-    evaluations: tuple[Evaluation, ...],
-    victim_adj: int | None,
-    killed: bool,
-    params: LmkdParams,
-    behaviour: Behaviour,
-) -> Change | None:
+def _smallest_change(name: str, decision: Decision, params: LmkdParams, behaviour: Behaviour) -> Change | None:
     row = PROPERTY_BY_NAME[name]
     old = getattr(params, name)
+    victim_adj = decision.killed_adjs[0] if decision.killed_adjs else None
 
-    def outcome(value: int) -> Outcome:
-        return outcome_with(evaluations, params, with_property(params, name, value, behaviour), behaviour)
+    def outcome(value: int) -> Outcome | None:
+        return decision_outcome(decision, params, with_property(params, name, value, behaviour), behaviour)
 
+    def kills(value: int) -> bool:
+        found = outcome(value)
+        return found is not None and found.kills(victim_adj)
+
+    killed = kills(old)
     lowest = row.minimum if row.minimum is not None else 0
     highest = row.maximum if row.maximum is not None else (1 << 31) - 1
-    values = {value for value in _candidates(name, evaluations, victim_adj, params) if lowest <= value <= highest}
+    values = {value for value in _candidates(name, decision, victim_adj, params) if lowest <= value <= highest}
     for value in sorted(values - {old}, key=lambda value: (abs(value - old), value)):
         found = outcome(value)
-        if found.kills(victim_adj) == killed:
+        if found is None or found.kills(victim_adj) == killed:
             continue
         step = 1 if value > old else -1
-        if value - step != old and outcome(value - step).kills(victim_adj) != killed:
+        if value - step != old and kills(value - step) != killed:
             continue
         return Change(
             name=name,
@@ -195,14 +210,12 @@ def _smallest_change(
 
 def _words(name: str, old: int, new: int, found: Outcome, killed: bool, victim_adj: int | None) -> str:
     head = f"With {PROPERTY_BY_NAME[name].full_name} {new} instead of {old} "
+    rule = "lmkd" if found.reason == KillReason.NONE else reason_name(found.reason)
     if not killed:
-        return head + f"{reason_name(found.reason)} would have killed, down to oom_score_adj {found.min_adj}"
-    if found.reason == KillReason.NONE:
+        return head + f"{rule} would have killed, down to oom_score_adj {found.min_adj}"
+    if not found.fires:
         return head + "no rule would have fired"
-    return head + (
-        f"{reason_name(found.reason)} would have spared oom_score_adj {victim_adj}"
-        f" (killing only down to {found.min_adj})"
-    )
+    return head + f"{rule} would have spared oom_score_adj {victim_adj} (killing only down to {found.min_adj})"
 
 
 def _around(*numbers: int) -> Iterable[int]:
@@ -210,31 +223,36 @@ def _around(*numbers: int) -> Iterable[int]:
         yield from (number - 1, number, number + 1)
 
 
-def _candidates(name: str, evaluations: tuple[Evaluation, ...], victim_adj: int | None, params: LmkdParams) -> set[int]:
-    """Every value at which a comparison of some rule changes, with its neighbours."""
+def _candidates(name: str, decision: Decision, victim_adj: int | None, params: LmkdParams) -> set[int]:
+    """Every value at which a comparison changes, with its neighbours."""
     found: set[int] = {0, 1}
-    for e in evaluations:
-        thrashing = e.thrashing_pct
-        if name == "swap_free_low_percentage":
-            found |= set(range(101))
-        elif name == "thrashing_limit":
-            found |= set(_around(thrashing, *(c_div(thrashing, factor) for factor in (2, 3))))
-            found |= set(_around(_uncut(thrashing, e, params)))
-        elif name == "thrashing_limit_critical":
-            found |= set(_around(thrashing))
-        elif name == "swap_util_max":
-            found |= set(_around(swap_utilization_pct(e), 100))
-        elif name == "filecache_min_kb":
-            found |= set(_around(e.file_lru_kib))
-        elif name == "stall_limit_critical":
-            found |= set(_around(int(min(e.full_stall_pct, 1e9))))
-        elif name == "direct_reclaim_threshold_ms":
-            found |= set(_around(e.direct_reclaim_ms))
-        elif name == "swap_compression_ratio":
-            found |= set(range(65))
-        elif victim_adj is not None:
-            found |= {victim_adj, victim_adj + 1}
+    if name == "swap_free_low_percentage":
+        found |= set(range(101))
+    elif name == "swap_compression_ratio":
+        found |= set(range(65))
+    elif name in ("upgrade_pressure", "downgrade_pressure"):
+        share = decision.values.get("memory_share_pct")
+        found |= set(_around(share)) if isinstance(share, int) else set()
+    elif PROPERTY_BY_NAME[name].unit == "adj":
+        found |= set(_around(1000)) | (set() if victim_adj is None else {victim_adj, victim_adj + 1})
+    for e in decision.evaluations:
+        found |= set(_psi_candidates(name, e, params))
     return found
+
+
+def _psi_candidates(name: str, e: Evaluation, params: LmkdParams) -> Iterable[int]:
+    thrashing = e.thrashing_pct
+    if name == "thrashing_limit":
+        thirds = (c_div(thrashing, factor) for factor in (2, 3))
+        return _around(thrashing, *thirds, _uncut(thrashing, e, params))
+    numbers = {
+        "thrashing_limit_critical": (thrashing,),
+        "swap_util_max": (swap_utilization_pct(e), 100),
+        "filecache_min_kb": (e.file_lru_kib,),
+        "stall_limit_critical": (int(min(e.full_stall_pct, 1e9)),),
+        "direct_reclaim_threshold_ms": (e.direct_reclaim_ms,),
+    }
+    return _around(*numbers.get(name, ()))
 
 
 def _uncut(thrashing: int, e: Evaluation, params: LmkdParams) -> int:

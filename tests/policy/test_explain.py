@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from lmk.policy.decision import Decision, Evaluation
 from lmk.policy.explain import CONDITIONS, FIRED, NOT_KNOWN, RULE_REASONS, exists_in, explain
+from lmk.policy.explain_old import vmpressure_outcome
 from lmk.policy.lmkd.memory import free_swap_pages
 from lmk.policy.lmkd.params import PROPERTY_BY_NAME, LmkdParams
 from lmk.policy.lmkd.psi_rules import RULES, evaluate
 from lmk.policy.lmkd.versions import TAGS, behaviour
 from lmk.policy.lmkd.watermark import Watermarks
-from lmk.policy.whatif import outcome_with, smallest_changes, with_property
+from lmk.policy.whatif import decision_outcome, outcome_with, smallest_changes, with_property
 
 percent = st.integers(0, 400)
 pages = st.integers(0, 200_000)
@@ -209,3 +210,69 @@ def test_early_ends_are_explained() -> None:
     for why in ("pending kill", "lower event", "no reclaim", "unreadable"):
         decision = Decision(strategy="psi", level=1, by_event=True, ended_early=why)
         assert explain(decision, LmkdParams(), behaviour("16")).summary.startswith("nothing was decided")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    numbers=st.fixed_dictionaries(
+        {
+            "free_pages": pages,
+            "low_max_pages": st.integers(-1, 200_000),
+            "event_level": st.integers(0, 2),
+            "swap_total_pages": pages,
+            "swap_free_pages": pages,
+            "easy_pages": pages,
+            "memory_share_pct": percent,
+        }
+    ),
+    p=st.builds(
+        LmkdParams,
+        low=st.sampled_from([900, 1001]),
+        medium=st.sampled_from([800, 1001]),
+        critical=st.sampled_from([0, 500]),
+        critical_upgrade=st.booleans(),
+        upgrade_pressure=st.integers(0, 150),
+        downgrade_pressure=st.integers(0, 150),
+        swap_free_low_percentage=st.integers(0, 100),
+        low_ram=st.booleans(),
+    ),
+    adj=st.none() | st.sampled_from([0, 800, 950]),
+)
+def test_vmpressure_suggestions(numbers: dict[str, int], p: LmkdParams, adj: int | None) -> None:
+    b = behaviour("14Q2")
+    found = vmpressure_outcome(numbers, p, b)
+    killed = found.fires and adj is not None and adj >= found.min_adj
+    decision = Decision(
+        strategy="vmpressure",
+        level=1,
+        by_event=True,
+        values=numbers,
+        min_adj=found.min_adj,
+        killed_pids=(1,) if killed else (),
+        killed_adjs=(adj,) if killed and adj is not None else (),
+    )
+    victim = adj if killed else None
+    for change in smallest_changes(decision, p, b):
+        step = 1 if change.new < change.old else -1
+        outcomes = [
+            decision_outcome(decision, p, with_property(p, change.name, value, b), b)
+            for value in (change.old, change.new, change.new + step)
+        ]
+        kills = [outcome is not None and outcome.kills(victim) for outcome in outcomes]
+        assert kills[0] != kills[1] and kills[0] == kills[2], change
+    assert explain(decision, p, b).rules[0].conditions
+
+
+def test_minfree_levels_in_words() -> None:
+    values: dict[str, int | str] = {
+        "free_pages": 5000,
+        "file_pages": 60000,
+        "targets": "18432:0 80640:950",
+        "minfree_pages": 80640,
+    }
+    decision = Decision(strategy="minfree", level=1, by_event=True, values=values, min_adj=950, killed_pids=(7,))
+    explanation = explain(decision, LmkdParams(), behaviour("14Q2"))
+    assert explanation.summary.startswith("pid 7 was killed by minfree levels down to oom_score_adj 950")
+    assert [condition.holds for condition in explanation.rules[0].conditions] == [False, True]
+    assert "file cache 60000 < 18432 pages (oom_score_adj 0)" in explanation.rules[0].conditions[0].text
+    assert explanation.changes == ()

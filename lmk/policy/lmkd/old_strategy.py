@@ -128,13 +128,17 @@ def _vmpressure(d: Daemon, level: int, by_event: bool, memory: MemoryInfo) -> St
     gives the score; nothing is killed before an event of level low was seen (not on low-RAM devices)."""
     if level == LOW:
         yield from _record_low_pressure(d, memory)
-    if _level_adj(d, level) > OOM_SCORE_ADJ_MAX:
-        return
     values: dict[str, int | float | bool | str] = {
         "free_pages": memory.free,
         "low_max_pages": d.old.low_max_pages,
         "event_level": level,
+        "swap_total_pages": memory.swap_total,
+        "swap_free_pages": memory.swap_free,
+        "easy_pages": memory.easy,
     }
+    if _level_adj(d, level) > OOM_SCORE_ADJ_MAX:
+        yield Decision(strategy="vmpressure", level=level, by_event=by_event, values=values)
+        return
     pressure_pct = yield from _memory_share(d)
     if pressure_pct is not None:
         values["memory_share_pct"] = pressure_pct
