@@ -74,6 +74,8 @@ class SimProcess:
         self.hot_file, self.cold_file = files
         #: File pages mapped, and so part of its resident size.
         self.jobs: deque[Job] = deque()
+        #: Its other thread, if it has one.
+        self.busy = Busy(self) if plan.cpu_permille else None
         self.killed = False
         self.dead = False
         self.frozen = False
@@ -122,10 +124,14 @@ class SimProcess:
         if span_ns > 0:
             self.jobs.append(Job(BURN, span_ns))
 
-    def write(self, region: Region, pages: int) -> None:
-        """Queue the first write of anonymous pages."""
+    def write(self, region: Region | None, pages: int) -> None:
+        """Queue the first write of anonymous pages; None: of pages that are pinned as they appear."""
         if pages > 0:
             self.jobs.append(Job(NEW, pages, region))
+
+    def enlarge_hot(self, pages: int) -> None:
+        """Pages written to the hot part beyond its planned size belong to it."""
+        self.hot.pages += pages
 
     def touch(self, region: Region, pages: int) -> None:
         """Queue touching pages of a region, from its start."""
@@ -188,10 +194,9 @@ class SimProcess:
         return usage
 
     def _write_some(self, machine: Machine, job: Job, wall: int, usage: Usage) -> int:
-        assert job.region is not None
         pages, wall = self._allocate(machine, job.pages, machine.wall_ns(machine.calibration.fault_ns), wall, usage)
         if pages:
-            if self.plan.locked:
+            if self.plan.locked or job.region is None:
                 machine.memory.lock_new(pages)
                 self.locked_pages += pages
             else:
@@ -278,3 +283,29 @@ def _faults_of(region: Region, pages: int) -> int:
     """Of the first ``pages`` of a region, those that are not in memory; what is out lies where the next touch comes."""
     missing = region.out + (region.absent if region.kind == FILE else 0)
     return min(pages, missing)
+
+
+class Busy:
+    """Runner: the thread of an app that uses its share of a CPU while the app is in use and touches no memory, so it
+    goes on while the other thread waits for some (use_cpu in apprunner_app.c)."""
+
+    writes_memory = False
+    io_waiting = False
+
+    def __init__(self, process: SimProcess) -> None:
+        self._process = process
+        self.lane = -1
+        self.active = False
+
+    @property
+    def runnable(self) -> bool:
+        """See ``SimProcess.runnable``."""
+        return self.active and not self._process.killed and not self._process.frozen
+
+    def quiet_ns(self, machine: Machine) -> int | None:  # noqa: ARG002
+        """See ``SimProcess.quiet_ns``."""
+        return None
+
+    def run(self, machine: Machine, span_ns: int) -> Usage:  # noqa: ARG002
+        """See ``SimProcess.run``."""
+        return Usage(run=span_ns * self._process.plan.cpu_permille // 1000)

@@ -106,6 +106,8 @@ class Workload:
     def disown(self, app: App, process: SimProcess) -> None:
         """It no longer does; the cache of its files stays."""
         self._machine.memory.lru.offline(process.pid)
+        if process.busy is not None:
+            self._machine.remove_runner(process.busy)
         for region in (process.hot, *app.files):
             region.use(0, self._machine.now_ns)
         del self._region_apps[process.hot]
@@ -113,6 +115,8 @@ class Workload:
     def rest(self, app: App, process: SimProcess) -> None:
         """It stops touching its hot set."""
         app.active = False
+        if process.busy is not None:
+            process.busy.active = False
         for region in (process.hot, app.files[0]):
             region.use(0, self._machine.now_ns)
 
@@ -132,11 +136,14 @@ class Workload:
             process.write(process.hot, unwritten)
         else:
             process.touch(process.hot, process.hot.pages)
+        if app.cold:
+            process.write(None, app.plan.pinned_kib // PAGE_KIB)
         process.touch(app.files[0], app.files[0].pages)
         process.then(lambda t_ns: self._shown(app, process, t_ns))
         process.jobs.extend(waiting)
-        if not app.always_active:
-            app.active = True
+        app.active = True
+        if process.busy is not None:
+            process.busy.active = True
         self.go(process)
 
     def _shown(self, app: App, process: SimProcess, t_ns: int) -> None:
@@ -227,11 +234,17 @@ class Workload:
         self._machine.at(self._machine.now_ns + max(_GROW_LOOP_NS, piece_ns), leak)
 
     def _write_grown(self, process: SimProcess, pages: int) -> None:
+        """New pages; what is hot stays the same share of all there is, so some of them join it."""
+        hot_pages = pages * process.plan.hot_permille // 1000
+        if hot_pages:
+            process.write(process.hot, hot_pages)
+            process.then(lambda _: process.enlarge_hot(hot_pages))
+        pages -= hot_pages
         while pages > 0:
             last = process.grown[-1] if process.grown else None
             if last is None or last.pages >= _GROWN_PAGES:
                 last = Region(
-                    f"{process.plan.name} grown", process.cold.kind, 0, process.cold.stored_bytes, process.plan.uid
+                    f"{process.plan.name} grown", process.cold.kind, 0, process.cold.stored_bytes, process.pid
                 )
                 process.grown.append(last)
             part = min(pages, _GROWN_PAGES - last.pages)
@@ -252,8 +265,11 @@ class Workload:
                 left -= part
 
     def go(self, process: SimProcess) -> None:
+        """Its threads take part from now on, as far as they have something to do."""
         if process.runnable:
             self._machine.add_runner(process)
+        if process.busy is not None and process.busy.runnable:
+            self._machine.add_runner(process.busy)
 
     # ---- hot sets under reclaim
 
