@@ -39,6 +39,16 @@ def main(argv: list[str] | None = None, out: TextIO | None = None) -> int:
         return error.exit_code
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+_positive.__name__ = "positive number"  # what argparse calls it
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="check-vectors",
@@ -53,12 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kind", metavar="KIND", help="only this kind (psi, psib, minfree, vmp, parse, burst, mem, ctrl)"
     )
-    parser.add_argument("--sample", type=int, metavar="N", help="about N scenarios, spread evenly over the files")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), metavar="N", help="processes (2)")
+    parser.add_argument("--sample", type=_positive, metavar="N", help="about N scenarios, spread evenly over the files")
+    parser.add_argument(
+        "--jobs", type=_positive, default=min(2, os.cpu_count() or 1), metavar="N", help="processes (2)"
+    )
     parser.add_argument(
         "--self-test", action="store_true", help="change expected fields at random; all must be noticed"
     )
-    parser.add_argument("--changes", type=int, default=SELF_TEST_CHANGES, help=argparse.SUPPRESS)
+    parser.add_argument("--changes", type=_positive, default=SELF_TEST_CHANGES, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the self-test (1)")
     return parser
 
@@ -119,5 +131,18 @@ def _self_test(chunks: list[Chunk], arguments: argparse.Namespace, out: TextIO) 
     return 0 if noticed == made else 1
 
 
+def _program() -> int:
+    """``main`` for a terminal: a closed pipe or Ctrl-C ends it without a traceback."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_program())
