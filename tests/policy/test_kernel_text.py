@@ -51,6 +51,7 @@ def test_strtoll(text: str, number: int | None) -> None:
         ("a_counter 5\nalone\n", None),
         ("a_counter 5\n  \n", None),
         ("a_counter x\n", None),
+        ("a_counter x\na_counter 5\n", None),
         ("other x\na_counter 1\n", [1, 0]),
         ("a_counter 12kB\n", [12, 0]),
         ("a_counter\t5 6\n", [0, 0]),
@@ -82,7 +83,8 @@ def test_status_tags_count_only_at_the_start_of_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "pages"), [("9 77 3 1\n", 77), ("9 77", 77), ("9\t77 ", 77), ("x 5", 0), ("9", 0), ("", 0), ("9 -4 ", -4)]
+    ("text", "pages"),
+    [("9 77 3 1\n", 77), ("9 77", 77), ("9\t77 ", 77), ("x 5", 0), ("9", 0), ("", 0), ("99", 0), ("9 -4 ", -4)],
 )
 def test_statm(text: str, pages: int) -> None:
     assert parse_statm_rss(text) == pages
@@ -97,6 +99,7 @@ def test_stat() -> None:
     assert parse_stat_faults(f"7 (name) S {fields}") == (10, 12, 22)
     assert parse_stat_faults(f"7 (a name) S {fields}") is None
     assert parse_stat_faults("7 (name) S 1") is None
+    assert parse_stat_faults("7 (name) S 11111111111111 22222222222222") is None
 
 
 @pytest.mark.parametrize(("text", "name"), [("a b\0", "a"), ("a.b:c\0arg\0", "a.b:c"), ("", ""), (" x", "")])

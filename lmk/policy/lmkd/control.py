@@ -61,6 +61,7 @@ KERNEL_MINFREE_PATH = "/sys/module/lowmemorykiller/parameters/minfree"
 KERNEL_ADJ_PATH = "/sys/module/lowmemorykiller/parameters/adj"
 BOOT_COMPLETED = PROPERTY_BY_NAME["boot_completed"].full_name
 ANONYMOUS_CLIENT = "A process "
+NAME_BUFFER_CHARS = 2047  #: LINE_MAX without the NUL
 _PROCESS_TYPES = (0, 1)
 _FULL_PROCPRIO = struct.Struct(">5i")
 
@@ -223,7 +224,7 @@ def _refuse(d: Daemon, sender: tuple[int, int], verb: str) -> Steps:
     pid, uid = sender
     cmdline = yield ReadProcess(pid, "cmdline")
     unreadable = isinstance(cmdline, FileError) or (not cmdline and d.behaviour.empty_reads_refused)
-    name = ANONYMOUS_CLIENT if unreadable else task_name(cmdline)
+    name = ANONYMOUS_CLIENT if unreadable else task_name(cmdline[:NAME_BUFFER_CHARS])
     yield error(f"{name} ({c_int32(uid)}, {pid}) attempts to {verb} a process registered by another client")
 
 

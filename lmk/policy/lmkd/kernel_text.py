@@ -97,14 +97,14 @@ def _fast_pairs(text: str, wanted: Mapping[str, int], size: int) -> list[int] | 
     for character in _ODD_CHARACTERS:
         if character in text:
             return None
+    lines = text[:-1].split("\n")
     try:
         # dict() refuses a line that has not two words.
-        lines = text[:-1].split("\n")
         words = dict([line.split(None, 2)[:2] for line in lines])
     except ValueError:
         return None
-    if len(words) != len(lines):  # a name twice: the first one's number must be good as well
-        return None
+    if len(words) != len(lines):
+        return None  # a name occurs twice
     numbers = [0] * size
     for name, index in wanted.items():
         number = words.get(name)
@@ -148,8 +148,9 @@ def parse_statm_rss(statm: str) -> int:
     return c_int32(parse_int64(match.group(1)) or 0) if match else 0
 
 
+# Possessive: sscanf never gives characters back.
 _STAT = re.compile(
-    r"\s*[+-]?\d++\s+\S++\s+\S++"
+    r"\s*+[+-]?\d++\s*+\S++\s*+\S++"
     + r"\s*+[+-]?\d++" * 6
     + r"\s*+([+-]?\d++)\s*+[+-]?\d++\s*+([+-]?\d++)"
     + r"\s*+[+-]?\d++" * 9
