@@ -216,9 +216,36 @@ def test_growth_leak_and_touch(world: World) -> None:
     assert world.until("grew").body["anon_kib"] == 1024 + 4096 + 8192
     assert rss_kib(pid) >= 13 * 1024
     world.runner.step("touch 0 anon=1000 file=1000 times=3")
+    assert world.until("touched").body["minor_faults"] > 0
     world.runner.step("exit 0")
     died = world.until("died").body
     assert (died["expected"], died["signal"], died["code"]) == (True, 0, 0)
+
+
+def test_a_process_that_computes(world: World) -> None:
+    world.start(timeline(app(0, "one", cpu_permille=500, touch_every_ms=10_000)))
+    world.runner.step("launch 0")
+    pid = world.until("filled").body["pid"]
+
+    def cpu_ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    began = cpu_ticks()
+    wait_until(lambda: cpu_ticks() - began >= 10)
+    world.runner.step("background 0")
+    world.runner.step("exit 0")
+    world.until("died")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to lock memory")
+def test_pinned_memory_is_locked(world: World) -> None:
+    world.start(timeline(app(0, "one", pinned_kib=2048)))
+    world.runner.step("launch 0")
+    pid = world.until("filled").body["pid"]
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert int(next(line for line in status.splitlines() if line.startswith("VmLck")).split()[1]) >= 2048
+    assert rss_kib(pid) >= 4096 + 1024 + 2048
 
 
 def test_a_killed_app_is_opened_cold_again(world: World) -> None:

@@ -69,6 +69,14 @@ static void answer(uint32_t kind, uint32_t serial, uint64_t a, uint64_t b)
 		_exit(0);
 }
 
+static void answer_faults(uint32_t kind)
+{
+	struct rusage now;
+
+	getrusage(RUSAGE_SELF, &now);
+	answer(kind, 0, (uint64_t)now.ru_minflt, (uint64_t)now.ru_majflt);
+}
+
 static uint64_t hot_of(const struct app *app, uint64_t pages)
 {
 	return pages * app->profile.hot_permille / 1000u;
@@ -293,12 +301,9 @@ static void fill_piece(struct app *app)
 		touch_file(app, app->file_seen, app->file_seen + PIECE_PAGES);
 		app->file_seen += PIECE_PAGES;
 	} else {
-		struct rusage now;
-
-		getrusage(RUSAGE_SELF, &now);
 		app->filled = 1;
 		app->growth_ns = lmk_now_ns();
-		answer(APP_FILLED, 0, (uint64_t)now.ru_minflt, (uint64_t)now.ru_majflt);
+		answer_faults(APP_FILLED);
 	}
 }
 
@@ -374,7 +379,8 @@ static int sweep_piece(struct app *app)
 	app->sweep_at += PIECE_PAGES;
 	if (app->sweep_at >= pages) {
 		app->sweep_at = 0;
-		app->sweeps--;
+		if (--app->sweeps == 0)
+			answer_faults(APP_SWEPT);
 	}
 	return 1;
 }

@@ -47,6 +47,7 @@ enum app_answer {
 	APP_SHOWN,		/* serial; a: minor, b: major faults since APP_SHOW */
 	APP_FILLED,		/* all of its initial memory was written; a, b: faults so far */
 	APP_GREW,		/* a: pages now, b: 1 if the arena is full */
+	APP_SWEPT,		/* an APP_TOUCH is over; a, b: faults so far */
 	APP_FAILED,		/* a: errno, b: 0 arena, 1 file, 2 lock, 3 thread */
 };
 

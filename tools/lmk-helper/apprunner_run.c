@@ -267,6 +267,11 @@ static void answered(struct run *run, int index, const struct app_message *messa
 			      (int)process->pid, (double)(message->t_ns - process->born_ns) / 1e6);
 		note_prepared(run);
 		break;
+	case APP_SWEPT:
+		events_add_at(message->t_ns, "touched",
+			      "\"app\":\"%s\",\"pid\":%d,\"minor_faults\":%llu,\"major_faults\":%llu", plan->name,
+			      (int)process->pid, (unsigned long long)message->a, (unsigned long long)message->b);
+		break;
 	case APP_GREW:
 		events_add_at(message->t_ns, "grew", "\"app\":\"%s\",\"pid\":%d,\"anon_kib\":%llu,\"full\":%s",
 			      plan->name, (int)process->pid, (unsigned long long)message->a * (PAGE_BYTES / 1024),
