@@ -12,8 +12,8 @@ from typing import Any
 from lmk.engine.target import RunOver
 from lmk.policy import api
 from tests.policy.cases import row
-from tests.policy.cases_later import listening, old_device
-from tests.policy.cases_psi import after_23
+from tests.policy.cases_later import THRESHOLD, listening, old_device
+from tests.policy.cases_psi import after_23, zombie_in_slot_200
 from tests.policy.small_world import Device, MakePolicy, Run, pressure, zone, zones
 
 LOW_SWAP: dict[str, Any] = {"SwapFree": 100_000}
@@ -80,6 +80,12 @@ def critical_thrashing(tag: str, make: MakePolicy) -> None:
         assert run.kills() == [(2, min_adj, 1001)], limit
 
 
+@row("lowmem_min_score", "14Q2", "15.0")
+def lowmem_min_score(tag: str, make: MakePolicy) -> None:
+    device = Device(props={"ro.lmk.lowmem_min_oom_score": "800"}).event(150, k=True, MemFree=44000)
+    assert device.run(tag, make, 160).kills() == [(8, 701 if tag == "14Q2" else 800, 1001)]
+
+
 @row("delay_monitors", "14.0", "14Q2")
 def delay_monitors(tag: str, make: MakePolicy) -> None:
     run = Device(props={"ro.lmk.delay_monitors_until_boot": "true"}).run(tag, make, 10)
@@ -106,6 +112,17 @@ def scarce(props: dict[str, str]) -> Device:
 def relaxed_memory(tag: str, make: MakePolicy) -> None:
     run = scarce({"ro.lmk.relaxed_available_memory": "true"}).run(tag, make, 210)
     assert run.kills() == [(3, 201, 1001) if tag == "N1" else (8, 701, 1001)]
+
+
+@row("free_swap", "13Q2", "14.0")
+def easily_available(tag: str, make: MakePolicy) -> None:
+    assert scarce({}).run(tag, make, 210).kills() == ([] if tag == "13Q2" else [(3, 201, 1001)])
+
+
+@row("free_swap", "14Q2", "15.0")
+def compression_ratio(tag: str, make: MakePolicy) -> None:
+    run = scarce({"ro.lmk.swap_compression_ratio": "0"}).run(tag, make, 210)
+    assert run.kills() == [(3, 201, 1001) if tag == "14Q2" else (8, 701, 1001)]
 
 
 @row("free_swap", "N1", "N2")
@@ -138,6 +155,12 @@ def refault_file(tag: str, make: MakePolicy) -> None:
 def counter_backwards(tag: str, make: MakePolicy) -> None:
     run = Device().at(150, pgscan_kswapd=900, **LOW_SWAP, MemFree=44000).run(tag, make, 210)
     assert run.kills() == ([] if tag == "13Q2" else [(3, 201, 1001)])
+
+
+@row("pgrefill_is_kswapd", "14.0", "14Q2")
+def only_pgrefill(tag: str, make: MakePolicy) -> None:
+    run = Device().at(150, pgrefill=2001, **LOW_SWAP, MemFree=44000).run(tag, make, 210)
+    assert run.kills() == ([] if tag == "14.0" else [(3, 201, 1001)])
 
 
 @row("zoneinfo_node_fields", "11Q3", "12")
@@ -233,6 +256,20 @@ def low_mem_without_candidates(tag: str, make: MakePolicy) -> None:
     assert decision is not None and decision.reason == (8 if tag == "16" else -1)
 
 
+@row("direct_reclaim_stuck_rule", "14Q2", "15.0")
+def stuck(tag: str, make: MakePolicy) -> None:
+    device = Device(props=THRESHOLD, vs={"pgscan_direct": 0}).at(50, pgscan_direct=1)
+    assert device.run(tag, make, 110).kills() == ([] if tag == "14Q2" else [(9, 0, 1001)])
+
+
+@row("first_kill_rereads", "14Q2", "15.0")
+def looks_of_the_first_kill(tag: str, make: MakePolicy) -> None:
+    changed = {"0.0.min": 5000, "0.0.low": 6000, "0.0.high": 7000}
+    decision = Device().event(150, k=True, MemFree=44000, zi=changed).run(tag, make, 160).at(150).decision
+    assert decision is not None
+    assert [look.watermark for look in decision.evaluations] == ([1] if tag == "14Q2" else [1, 3])
+
+
 @row("critical_stall", "12L", "13.0")
 def critical_stall(tag: str, make: MakePolicy) -> None:
     device = Device(props={"ro.lmk.stall_limit_critical": "30"})
@@ -247,6 +284,9 @@ def critical_stall(tag: str, make: MakePolicy) -> None:
 def heaviest(tag: str, make: MakePolicy) -> None:
     device = elder().only(1004, 1005).at(150, k=True, **LOW_SWAP, MemFree=36000)
     assert device.run(tag, make, 210).kills() == [(3, 0, 1004 if tag == "11Q1" else 1005)]
+
+
+row("lone_record_unread", "15Q2", "16")(zombie_in_slot_200)
 
 
 @row("status_sizes", "11Q3", "12")
@@ -405,16 +445,23 @@ def hang_up_of_the_pidfd(tag: str, make: MakePolicy) -> None:
 # ---- socket -------------------------------------------------------------------------------------
 
 
-@row("kill_statistics", "11Q3", "12")
-@row("log_stats_default", "11Q3", "12")
-def statistics_packet(tag: str, make: MakePolicy) -> None:
+@row("log_stats_default", "12")
+def statistics_by_default(tag: str, make: MakePolicy) -> None:
     run = critical(device=subscribed(elder(), 1)).run(tag, make, 160)
+    assert any(data.startswith("00000008") for data in sends(run))
+
+
+@row("kill_statistics", "11Q3", "12")
+def statistics_packet(tag: str, make: MakePolicy) -> None:
+    device = elder(props={"ro.lmk.log_stats": "true"})
+    run = critical(device=subscribed(device, 1)).run(tag, make, 160)
     assert [data[:8] for data in sends(run) if data.startswith("00000008")] == ([] if tag == "11Q3" else ["00000008"])
 
 
 @row("state_packets", "11Q3", "12", "14.0", "14Q2")
 def state_packets(tag: str, make: MakePolicy) -> None:
-    run = critical(device=subscribed(elder(), 1)).run(tag, make, 160)
+    device = elder(props={"ro.lmk.log_stats": "true"})
+    run = critical(device=subscribed(device, 1)).run(tag, make, 160)
     states = [data for data in sends(run) if data.startswith("00000009")]
     assert states == (["0000000900000001", "0000000900000002"] if tag in ("12", "14.0") else [])
 
@@ -476,9 +523,9 @@ def kills_that_fail(tag: str, make: MakePolicy) -> None:
     assert tried == ([1001] if tag == "13Q2" else [1001, 1002, 1003])
 
 
-@row("killinfo_fields", "11.0", "11Q1", "12", "13.0", "N1", "N2")
+@row("killinfo_fields", "11.0", "11Q1", "11Q3", "12", "12L", "13.0", "N1", "N2")
 def killinfo_fields(tag: str, make: MakePolicy) -> None:
-    expected = {"11.0": 25, "11Q1": 29, "12": 31, "13.0": 38, "N1": 38, "N2": 40}
+    expected = {"11.0": 25, "11Q1": 29, "11Q3": 29, "12": 31, "12L": 31, "13.0": 38, "N1": 38, "N2": 40}
     (event,) = critical().run(tag, make, 160).effects("evlog")
     assert len(event) - 1 == expected[tag]
 

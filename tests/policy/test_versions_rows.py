@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from lmk.policy.lmkd.policy import LmkdPolicy
-from lmk.policy.lmkd.versions import DIFFERENCES, TAGS, VENDORS, Difference, behaviour
+from lmk.policy.lmkd.versions import DIFFERENCES, TAGS, VENDORS, Difference, behaviour, tag_index
 from lmk.replay.run import lmkd_policy, replay
 from lmk.replay.vectors import find_files, read_scenarios
 from tests.policy import cases_later, cases_psi, cases_rows
@@ -25,19 +25,30 @@ def test_row(case: Case, tag: str) -> None:
     case.check(tag, lmkd_policy)
 
 
+#: One tag before these changes the new value can do nothing: what it acts on does not exist yet.
+WITHOUT_EFFECT = {
+    ("log_stats_default", "11Q3"): "no statistics packet",
+    ("reinit_if_started", "14.0"): "monitors are never delayed",
+    ("memevents", "14Q2"): "no command that creates the listener",
+}
+
+
 def boundaries() -> list[Any]:
-    """(row, tag, value before) for each change of each row."""
+    """(row, tag, wrong value) on both sides of each change of each row: the value of the other side."""
     found = []
     for row in DIFFERENCES:
-        for (_, before), (tag, _) in zip(row.values, row.values[1:], strict=False):
+        for (_, before), (tag, after) in zip(row.values, row.values[1:], strict=False):
+            previous = TAGS[tag_index(tag) - 1]
             found.append(pytest.param(row, tag, before, id=f"{row.name}-{tag}"))
+            if (row.name, previous) not in WITHOUT_EFFECT:
+                found.append(pytest.param(row, previous, after, id=f"{row.name}-{previous}"))
     return found
 
 
-@pytest.mark.parametrize(("row", "tag", "before"), boundaries())
-def test_no_row_can_be_flipped_unnoticed(row: Difference, tag: str, before: object) -> None:
-    """At the first tag of a change, the value before it breaks at least one check."""
-    change: dict[str, Any] = {row.name: before}
+@pytest.mark.parametrize(("row", "tag", "wrong"), boundaries())
+def test_no_row_can_be_flipped_unnoticed(row: Difference, tag: str, wrong: object) -> None:
+    """At the first tag of a change and the last one before it, the other's value breaks at least one check."""
+    change: dict[str, Any] = {row.name: wrong}
     flipped = attrs.evolve(behaviour(tag), **change)
 
     def make(_: str) -> LmkdPolicy:

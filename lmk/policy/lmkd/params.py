@@ -57,7 +57,10 @@ class Property:
     minimum: int | None = None  #: values below are raised to it
     maximum: int | None = None  #: values above are lowered to it
     since: str = "11.0"
-    row: str = ""  #: row of the versions table that decides whether it exists, instead of ``since``
+    #: Row of the versions table that decides whether it exists, and the values with which it does; ``since`` is
+    #: then only what people read.
+    row: str = ""
+    row_is: tuple[object, ...] = (True,)
     #: From this tag on a ``persist.device_config`` value is applied without a restart; None: never.
     watched_since: str | None = None
     #: Strategies in which the value matters: "psi", "minfree", "vmpressure".
@@ -73,7 +76,7 @@ class Property:
     def exists_in(self, behaviour: Behaviour) -> bool:
         """Does lmkd of this release read it?"""
         if self.row:
-            return bool(getattr(behaviour, self.row))
+            return getattr(behaviour, self.row) in self.row_is
         return tag_index(behaviour.tag) >= tag_index(self.since)
 
     def default_of(self, behaviour: Behaviour, low_ram: bool) -> int | bool | None:
@@ -239,6 +242,8 @@ PROPERTIES: tuple[Property, ...] = (
         derived="a multiple of thrashing_limit: 2 (11Q3 to 14.0), 3 (14Q2 to 16); 300 after 16",
         minimum=0,
         since="11Q3",
+        row="critical_thrashing_factor",
+        row_is=(2, 3, -1),
         watched_since="12L",
         strategies=_PSI,
         meaning="thrashing from here on lets perceptible apps die",
@@ -251,6 +256,7 @@ PROPERTIES: tuple[Property, ...] = (
         minimum=0,
         maximum=100,
         since="12",
+        row="swap_util_rule",
         watched_since="12L",
         strategies=_PSI,
         meaning="kill when more than this share of swappable memory is swapped out; 100: off",
@@ -261,6 +267,7 @@ PROPERTIES: tuple[Property, ...] = (
         unit="kB",
         default=0,
         since="12",
+        row="filecache_rule",
         watched_since="12L",
         strategies=_PSI,
         meaning="file cache below this after thrashing kills again; 0: off",
@@ -271,6 +278,7 @@ PROPERTIES: tuple[Property, ...] = (
         unit="%",
         default=100,
         since="13.0",
+        row="critical_stall",
         strategies=_PSI,
         meaning="memory full stall avg10 above this lets any process die",
     ),
@@ -288,6 +296,7 @@ PROPERTIES: tuple[Property, ...] = (
         unit="ms",
         default=0,
         since="15.0",
+        row="direct_reclaim_stuck_rule",
         watched_since="15.0",
         strategies=_PSI,
         meaning="direct reclaim longer than this kills; 0: off",
@@ -297,6 +306,8 @@ PROPERTIES: tuple[Property, ...] = (
         kind="int64",
         default=1,
         since="15.0",
+        row="free_swap",
+        row_is=("ratio", "ratio_div"),
         watched_since="15.0",
         meaning="free swap is at most easily available memory times this; 0: ignore",
     ),
@@ -305,7 +316,8 @@ PROPERTIES: tuple[Property, ...] = (
         kind="int64",
         default=1,
         since="N2",
-        row="relaxed_memory",
+        row="free_swap",
+        row_is=("ratio_div",),
         meaning="divides swap_compression_ratio",
     ),
     Property(

@@ -69,7 +69,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     _since("14Q2", "delay_monitors", "delay_monitors_until_boot exists", "1.2, 3.2; init"),
     _since("15.0", "lowmem_min_score", "lowmem_min_oom_score exists", "1.2; update_props"),
     _since("N1", "psi_window_property", "psi_window_size_ms exists", "1.2; init_mp_psi"),
-    _since("N2", "relaxed_memory", "swap_compression_ratio_div, relaxed_available_memory", "1.2, 4.3"),
+    _since("N2", "relaxed_memory", "relaxed_available_memory exists", "1.2, 4.3"),
     _since("14Q2", "reinit_if_started", "a reinit leaves monitors alone that never started", "1.4"),
     # ---- reading the kernel
     _since("12", "refault_file_fallback", "workingset_refault_file where the old name is absent", "4.1"),
