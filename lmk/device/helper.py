@@ -204,6 +204,9 @@ class HelperStream:
 
     def _take(self, timeout_s: float) -> bool:
         """Read what is there, waiting at most ``timeout_s`` for the first byte; whether anything came."""
+        # An error that was raised for one frame may have left others behind it.
+        if self._sort_frames():
+            return True
         # poll counts whole milliseconds; rounding up would make short waits (10 ms polling) late.
         if not self._poll.poll(timeout_s * 1000):
             return False
@@ -216,9 +219,15 @@ class HelperStream:
         if not data:
             raise self._lost("hung up")
         self._reader.feed(data)
-        while (frame := self._reader.next()) is not None:
-            self._sort(Received(frame.id, helper_wire.decode_message(frame)))
+        self._sort_frames()
         return True
+
+    def _sort_frames(self) -> bool:
+        any_frame = False
+        while (frame := self._reader.next()) is not None:
+            any_frame = True
+            self._sort(Received(frame.id, helper_wire.decode_message(frame)))
+        return any_frame
 
     def _sort(self, received: Received) -> None:
         # Killed has its Kill's id but is an event: it may come in one read with the answer, Signalled.
@@ -288,6 +297,7 @@ def start_helper(device: Device, *, options: tuple[str, ...] = (), name: str = A
     argv = (remote, "--detach", "--abstract", name, "--token-file", token_file, *options)
     result = device.shell(shlex.join(argv), START_TIMEOUT_S)
     if result.exit_code != 0:
+        device.shell(f"rm -f {shlex.quote(token_file)}")
         said = (result.stderr or result.stdout).strip().splitlines()
         raise HelperError(
             f"the helper did not start on the device: {said[-1] if said else f'exit code {result.exit_code}'}",

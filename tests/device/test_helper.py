@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lmk.device import helper_wire
 from lmk.device.helper import HelperStream, RequestRefusedError
@@ -24,6 +26,7 @@ from lmk.device.helper_messages import (
     Files,
     Heartbeat,
     Message,
+    Pong,
     Pressure,
     Proc,
     Ran,
@@ -54,6 +57,8 @@ from lmk.errors import DeviceLostError, HelperError
 from tests.fakes.helper_peer import TOKEN, LocalHelper, expect, helper_binary, local_helper, nothing_of, wait_until
 from tests.fakes.proc_root import MEMINFO, ProcRoot
 
+#: Every request but Stop, and what no version knows.
+FUZZED = sorted({*range(1, 24), 64, 255, 65535} - {Stop.code})
 QUIET = Settings(flags=0, failsafe_ms=60_000, main_priority=0, reaper_priority=0)
 
 
@@ -200,6 +205,38 @@ def test_malformed_and_unknown_requests_are_answered(stream: HelperStream) -> No
     with pytest.raises(RequestRefusedError):
         stream.request(GetFiles(paths=("/proc/" + "x" * 2000,)), Files)
     assert stream.ping().now_ns > 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(FUZZED), st.binary(max_size=120)), min_size=1, max_size=30))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_arbitrary_payloads_never_hurt_the_helper(
+    helper: LocalHelper, stream: HelperStream, frames: list[tuple[int, bytes]]
+) -> None:
+    connection = stream._socket
+    connection.setblocking(True)
+    for code, payload in frames:
+        connection.sendall(HEADER.pack(len(payload), code, 0, 0) + payload)
+    connection.setblocking(False)
+    stopper = stream.post(Ping())
+    while True:
+        try:
+            assert isinstance(stream.answer(stopper, final=False), Pong)
+            break
+        except HelperError as refusal:  # ErrorReply without id, one per malformed frame
+            assert not isinstance(refusal, DeviceLostError)
+    assert stream.hello.worker_starts == 1 and helper.process.poll() is None
+
+
+def test_an_answer_that_is_too_long_is_refused_not_cut(stream: HelperStream, proc: ProcRoot) -> None:
+    for pid in range(1, 65):
+        proc.write(f"{pid}/status", "x" * 16000)
+        proc.write(f"{pid}/cmdline", "x" * 16000)
+    with pytest.raises(RequestRefusedError) as caught:
+        stream.request(GetProc(fields=0b11, pids=tuple(range(1, 65))), Proc)
+    assert caught.value.errno == errno.EMSGSIZE
+    proc.write("big", "x" * (1 << 20))
+    (big,) = stream.request(GetFiles(paths=("/proc/big",)), Files).files
+    assert (big.op, big.error, big.data) == (FileOp.IO, errno.EFBIG, b"")
 
 
 # --- reading -------------------------------------------------------------------------------------------------
@@ -374,8 +411,8 @@ def test_the_real_psi_file_takes_a_trigger(tmp_path: Path) -> None:
 
 
 def test_heartbeats_come_as_asked(helper: LocalHelper) -> None:
-    settings = Settings(flags=0, heartbeat_ms=20, main_priority=0, reaper_priority=0)
-    with helper.connect(settings) as stream:
+    wish = Settings(flags=0, heartbeat_ms=20, main_priority=0, reaper_priority=0)
+    with helper.connect(wish) as stream:
         times = [expect(stream, Heartbeat)[1].t_ns for _ in range(4)]
         assert times == sorted(times)
         assert 50e6 < times[-1] - times[0] < 5e9

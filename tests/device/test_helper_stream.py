@@ -140,6 +140,17 @@ def test_an_error_without_request_is_raised_where_it_is_read() -> None:
             stream.next_event(10)
 
 
+def test_an_error_does_not_hold_up_what_came_with_it() -> None:
+    with HelperPeer() as peer, HelperStream(peer.host_socket, "token") as stream:
+        error = helper_wire.encode(ErrorReply(error=22, request_type=0, text="x"))
+        peer.push_bytes(error + error + helper_wire.encode(BEAT))
+        for _ in range(2):
+            with pytest.raises(HelperError, match="errno 22"):
+                stream.next_event(10)
+        received = stream.next_event(0)
+        assert received is not None and received.message == BEAT
+
+
 def test_another_protocol_version_is_refused() -> None:
     class Later(HelperPeer):
         def _replies(self, request: Request) -> Sequence[Message]:

@@ -111,6 +111,7 @@ _Noreturn void worker_main(bool after_death);
 void worker_apply_settings(int32_t errors[SET_OOM + 1]);
 uint32_t worker_capabilities(void);
 void worker_protect(int32_t errors[SET_OOM + 1]);
+int worker_lock_memory(void);
 extern uint8_t call_process_reap, call_process_mrelease, call_pidfd_open;
 
 /* --- host connections (helper_host.c, helper_request.c) ---------------------------------------------------- */

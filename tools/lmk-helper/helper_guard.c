@@ -97,7 +97,7 @@ static _Noreturn void guardian_main(int worker_fd)
 	thread_schedule(0, 0);
 	close_all_but(kept, LMK_ARRAY_LEN(kept));
 	lmk_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "-1000", 5);
-	mlockall(MCL_CURRENT | MCL_FUTURE);
+	worker_lock_memory();
 	while (poll(&waiting, 1, -1) != 1)
 		continue;
 	close(worker_fd);

@@ -39,6 +39,8 @@ static uint8_t out_buffer[OUT_BYTES];
 static size_t out_sent;
 static struct out out = { .data = out_buffer, .size = sizeof(out_buffer) };
 static size_t frame_start;
+static uint16_t frame_type;
+static uint32_t frame_id;
 
 int host_init(void)
 {
@@ -133,6 +135,8 @@ struct out *host_begin(uint16_t type, uint32_t id)
 	if (!controller)
 		return NULL;
 	frame_start = out_frame_begin(&out, type, id);
+	frame_type = type;
+	frame_id = id;
 	return &out;
 }
 
@@ -144,6 +148,11 @@ void host_end(bool must)
 	}
 	if (!must) {
 		shared->messages_dropped++;
+		return;
+	}
+	/* With the buffer nearly empty it is the answer that is too long, not the host too slow. */
+	if (frame_type != MSG_ERROR && out.used - out_sent < OUT_BYTES / 4) {
+		host_send_error(frame_id, EMSGSIZE, frame_type, "the answer is too long");
 		return;
 	}
 	say('W', "host takes its answers too slowly, hanging up");

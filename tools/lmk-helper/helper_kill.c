@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -235,10 +236,12 @@ static void advance(struct kill_slot *slot)
 void kill_exited(uint32_t index)
 {
 	struct kill_slot *slot = &slots[index];
+	struct pollfd dead = { .fd = slot->pidfd, .events = POLLIN };
 	struct wire_exited exited;
 	struct out *out;
 
-	if (!slot->used || slot->story.exit_ns)
+	/* The event may be for a slot's former process, given up earlier in this turn of the loop. */
+	if (!slot->used || slot->story.exit_ns || poll(&dead, 1, 0) != 1)
 		return;
 	slot->story.exit_ns = lmk_now_ns();
 	exited = (struct wire_exited){ .kill_id = slot->id, .pid = slot->story.pid, .handle = slot->story.handle,

@@ -118,6 +118,9 @@ static ssize_t read_path(const char *path, char *buffer, size_t size, uint8_t *r
 	if (fd < 0)
 		return fd;
 	length = lmk_reread(fd, buffer, size);
+	/* Half a file must not pass for a whole one. */
+	if (length == (ssize_t)size - 1)
+		length = -EFBIG;
 	*ret_op = length < 0 ? OP_IO : OP_NONE;
 	close(fd);
 	return length;

@@ -88,12 +88,14 @@ uint32_t worker_capabilities(void)
 }
 
 /* Every page of the program, now: mlockall(ONFAULT) alone would leave code that has not run yet to be read from the
- * disk in the middle of a kill. */
-static int lock_program(void)
+ * disk in the middle of a kill. Locking everything would keep megabytes of buffers resident that are rarely used. */
+int worker_lock_memory(void)
 {
 	char *line, *rest;
 	int error = 0;
 
+	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+		return -errno;
 	if (lmk_read_file(AT_FDCWD, "/proc/self/maps", scratch, sizeof(scratch)) < 0)
 		return -ENOENT;
 	for (line = strtok_r(scratch, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
@@ -129,8 +131,8 @@ void worker_protect(int32_t errors[SET_OOM + 1])
 	error = lmk_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "-1000", 5);
 	errors[SET_OOM_SCORE_ADJ] = -error;
 	protected = error == 0;
-	error = mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0 ? errno : -lock_program();
-	errors[SET_MEMORY_LOCK] = error;
+	error = worker_lock_memory();
+	errors[SET_MEMORY_LOCK] = -error;
 	locked = error == 0;
 	if (setrlimit(RLIMIT_NOFILE, &files) < 0 && getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
