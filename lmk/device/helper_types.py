@@ -38,6 +38,7 @@ class PidField(IntEnum):
     STATM = 3
     OOM_SCORE_ADJ = 4
     CGROUP = 5
+    MEMCG_STAT = 6  # memory.stat of its memory cgroup; of a sample's candidates only the first one's
 
 
 class FileOp(IntEnum):

@@ -51,7 +51,7 @@ _SERVICES = """\
 # The guest's services; the words are Android init's (see docs/guest.md).
 service adbd /system/bin/adbd
     oom_score_adj -1000
-    priority -20
+    rt_priority 1
     cgroup /sys/fs/cgroup/lmk.protected
     cgroup /dev/memcg/lmk.protected
     restart_period 1

@@ -31,10 +31,15 @@ PID_FILES = {
     "statm": PidField.STATM,
     "cgroup": PidField.CGROUP,
 }
-#: A kill reads these three of its victim one after another.
+#: A kill reads these of its victim one after another.
 VICTIM_FIELDS = sum(1 << PID_FILES[name] for name in ("status", "cmdline", "stat", "statm"))
 _OPS = {FileOp.OPEN: "open", FileOp.IO: "read", FileOp.REFUSED: "open"}
 CANDIDATES = 4
+
+
+def candidate_fields(*, per_app_memcg: bool) -> int:
+    """What every sample carries of the likely victims; with per-app memory cgroups lmkd reads memory.stat too."""
+    return VICTIM_FIELDS | (1 << PidField.MEMCG_STAT if per_app_memcg else 0)
 
 
 _Answer = TypeVar("_Answer")
@@ -58,8 +63,9 @@ _NOBODY = _Nobody()
 class SampledFiles:
     """Files of the device during one wake-up. ``sampled_ns``: device time of the sample, 0 if none was taken."""
 
-    def __init__(self, stream: Asker) -> None:
+    def __init__(self, stream: Asker, candidate_fields: int = VICTIM_FIELDS) -> None:
         self._stream = stream
+        self._candidate_fields = candidate_fields
         self._files: dict[int, FileText] = {}
         self._pids: dict[int, PidEntry] = {}
         self._sizes: dict[int, str | FileError] = {}
@@ -89,7 +95,7 @@ class SampledFiles:
             return _file_answer(answer.files[0])
         if file not in self._files:
             mask = SAMPLE_MASK if not self.sampled_ns else 0
-            ask = r.GetSample(files=mask | 1 << file, candidates=CANDIDATES, candidate_fields=VICTIM_FIELDS)
+            ask = r.GetSample(files=mask | 1 << file, candidates=CANDIDATES, candidate_fields=self._candidate_fields)
             sample = self._stream.request(ask, m.Sample)
             self._take(sample)
         return _file_answer(self._files[file])
@@ -110,6 +116,12 @@ class SampledFiles:
             found = answer.entries[0].text(field)
         assert found is not None
         return _pid_answer(found)
+
+    def memcg_stat(self, pid: int) -> str | FileError | None:
+        """memory.stat of a process's group if it came with the sample."""
+        entry = self._pids.get(pid)
+        found = entry.text(PidField.MEMCG_STAT) if entry is not None else None
+        return None if found is None else _pid_answer(found)
 
     def read_sizes(self, pids: Sequence[int]) -> list[str | FileError]:
         """statm of every pid, in one round trip."""

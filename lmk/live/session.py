@@ -31,12 +31,14 @@ from lmk.errors import LmkError
 from lmk.live.apps import AppDriver
 from lmk.live.clock import DeviceClock
 from lmk.live.devices import OpenDevice, TargetName, open_device
-from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS
+from lmk.live.files import CANDIDATES, SAMPLE_MASK, candidate_fields
 from lmk.live.listener import RunListener
 from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, stock_lmkd_runs
 from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget, reap_method
 from lmk.policy.api import Policy, Request
+from lmk.policy.lmkd.params import load_params
+from lmk.policy.lmkd.versions import behaviour
 from lmk.record.reader import RecordReader
 from lmk.record.schema import KillRow
 from lmk.record.writer import RecordWriter, update_meta
@@ -126,6 +128,7 @@ class _Session:
         self._clock = DeviceClock()
         self._apps: AppDriver | None = None
         self._taken: TakenTable | None = None
+        self._candidate_fields = 0
         self._refreshed_s = time.monotonic()
 
     def run(self) -> str:
@@ -147,6 +150,8 @@ class _Session:
         self._watcher.progress("starting the helper", None)
         properties = read_properties(adb)
         stock = stock_lmkd_runs(properties)
+        params = load_params(properties, behaviour(plan.config.android))
+        self._candidate_fields = candidate_fields(per_app_memcg=params.per_app_memcg)
         with start_helper(adb).connect() as stream, self._taken_over(stream, stock):
             self._measure_clock(stream)
             self._note_device(adb, stream)
@@ -157,7 +162,13 @@ class _Session:
             journal = KillJournal(self._writer, dry=plan.dry_run, on_kill=self._told_kill)
             listener = RunListener(self._writer, journal, self._still_running)
             target = LiveTarget(
-                stream, self._clock, listener, lambda: read_properties(adb), memcg=find_memcg(adb), dry_run=plan.dry_run
+                stream,
+                self._clock,
+                listener,
+                lambda: read_properties(adb),
+                memcg=find_memcg(adb),
+                candidate_fields=self._candidate_fields,
+                dry_run=plan.dry_run,
             )
             observer = RecordingObserver(self._writer, target.woke_ns)
             if plan.dry_run or stock:
@@ -187,7 +198,7 @@ class _Session:
             failsafe_mode=FailsafeMode.HANDBACK if stock else FailsafeMode.KILL,
             sample_files=SAMPLE_MASK,
             candidates=CANDIDATES,
-            candidate_fields=VICTIM_FIELDS,
+            candidate_fields=self._candidate_fields,
             flags=flags,
         )
         results = stream.request(settings, SettingsDone).results

@@ -24,7 +24,7 @@ from lmk.device.helper_types import (
 )
 from lmk.engine.target import RunOver
 from lmk.live.clock import DeviceClock
-from lmk.live.files import SAMPLE_MASK, Asker, SampledFiles
+from lmk.live.files import SAMPLE_MASK, VICTIM_FIELDS, Asker, SampledFiles
 from lmk.live.intake import Intake, Listener
 from lmk.live.log_wire import EVENTS_LOG, MAIN_LOG, event_payload, main_payload
 from lmk.live.takeover import CONNECTION as TAKEN_OVER
@@ -72,6 +72,7 @@ class LiveTarget:
         properties: Callable[[], Mapping[str, str]],
         *,
         memcg: api.Memcg,
+        candidate_fields: int = VICTIM_FIELDS,
         dry_run: bool = False,
     ) -> None:
         self._stream = stream
@@ -80,10 +81,11 @@ class LiveTarget:
         self._properties = properties
         self._memcg = memcg
         self._dry_run = dry_run
-        self._files = SampledFiles(stream)
+        self._files = SampledFiles(stream, candidate_fields)
         self._intake = Intake(clock, self._files, listener)
         self._written_adj: dict[int, int] = {}
         self._cgroups: dict[int, str] = {}
+        self._stat_paths: dict[str, int] = {}
         self._sampled_at_ns = 0
         self._handlers = self._request_handlers()
 
@@ -186,6 +188,10 @@ class LiveTarget:
         }
 
     def _read_file(self, request: api.ReadFile) -> str | api.FileError:
+        if request.path in self._stat_paths:
+            brought = self._files.memcg_stat(self._stat_paths[request.path])
+            if brought is not None:
+                return brought
         had_sample = bool(self._files.sampled_ns)
         answer = self._files.read(request.path)
         if self._files.sampled_ns and not had_sample:
@@ -203,7 +209,10 @@ class LiveTarget:
             if isinstance(answer, api.FileError):
                 return None
             self._cgroups[request.pid] = answer
-        return resolve_attribute(request.attribute, version, self._cgroups[request.pid])
+        path = resolve_attribute(request.attribute, version, self._cgroups[request.pid])
+        if request.attribute == "MemStats" and path is not None:
+            self._stat_paths = {path: request.pid}
+        return path
 
     def _write_file(self, request: api.WriteFile) -> api.FileError | None:
         if "/memory." in request.path:

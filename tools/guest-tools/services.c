@@ -8,6 +8,7 @@
  *         enabled_by PROPERTY   exists only while that property is true
  *         oom_score_adj N
  *         priority N            nice level
+ *         rt_priority N         SCHED_FIFO priority
  *         cgroup PATH           cgroup to put it into where that exists (at most two, v2 and v1)
  *         restart_period S      seconds between two starts (5, as on Android)
  *
@@ -18,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +37,7 @@ struct service {
 	char enabled_by[128];
 	char cgroups[CGROUPS_MAX][128];
 	int oom_score_adj;
-	int nice;
+	int nice, rt_priority;
 	bool has_oom_score_adj, disabled, oneshot;
 	long restart_period_s;
 	pid_t pid;
@@ -127,6 +129,8 @@ static void parse_option(char *text)
 		service->has_oom_score_adj = true;
 	} else if (strcmp(word, "priority") == 0)
 		service->nice = atoi(value);
+	else if (strcmp(word, "rt_priority") == 0)
+		service->rt_priority = atoi(value);
 	else
 		boot_error("service %s: unknown option %s", service->name, word);
 }
@@ -174,6 +178,8 @@ static void become_service(const struct service *service)
 	}
 	if (service->nice)
 		setpriority(PRIO_PROCESS, 0, service->nice);
+	if (service->rt_priority)
+		sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){ .sched_priority = service->rt_priority });
 	setsid();
 	if (fd >= 0) {
 		dup2(open("/dev/null", O_RDONLY), 0);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * /bin/sh as adbd starts it: leaves the cgroup that keeps adbd out of reclaim and adbd's nice level, so that nothing
+ * /bin/sh as adbd starts it: leaves the cgroup that keeps adbd out of reclaim and adbd's priority, so that nothing
  * started from a shell hides in there or runs ahead of others, and becomes mksh, Android's shell.
  */
 #include "guest.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -19,6 +20,7 @@ int shell_main(int argc, char **argv)
 		write_text("/sys/fs/cgroup/cgroup.procs", "0");
 		if (access("/dev/memcg/cgroup.procs", W_OK) == 0)
 			write_text("/dev/memcg/cgroup.procs", "0");
+		sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){ .sched_priority = 0 });
 		setpriority(PRIO_PROCESS, 0, 0);
 	}
 	argv[0] = "sh";

@@ -17,7 +17,7 @@
 
 static const char *const FILES[FILE_COUNT] = { "meminfo",	  "vmstat",	 "zoneinfo",
 					       "pressure/memory", "pressure/io", "pressure/cpu" };
-static const char *const FIELDS[FIELD_COUNT] = { "status", "cmdline", "stat", "statm", "oom_score_adj", "cgroup" };
+static const char *const FIELDS[] = { "status", "cmdline", "stat", "statm", "oom_score_adj", "cgroup" };
 
 /* One buffer for the main thread's reads: zoneinfo of a big machine is the longest text. */
 char scratch[SCRATCH_BYTES];
@@ -88,6 +88,8 @@ void proc_put_snapshot(struct out *out, uint32_t files, uint32_t candidates, uin
 	place = out_list_begin(out);
 	while (count < candidates && (process = table_next_victim(process)) != NULL) {
 		proc_put_pid(out, process->pid, process, fields);
+		/* Reading memory.stat makes the kernel sum up every CPU's part: only for the likely victim. */
+		fields &= (uint16_t)~(1U << FIELD_MEMCG_STAT);
 		count++;
 	}
 	out_list_end(out, place, count);
@@ -95,6 +97,48 @@ void proc_put_snapshot(struct out *out, uint32_t files, uint32_t candidates, uin
 		return;
 	patch = (struct out){ .data = out->data + times + 8, .size = 8 };
 	out_i64(&patch, lmk_now_ns());
+}
+
+/* Path of the memory controller's group in the text of /proc/PID/cgroup: 0 or a negative errno. */
+static int memcg_stat_path(char *cgroup, char *path, size_t size)
+{
+	char *next = NULL, *unified = NULL;
+
+	for (char *line = strtok_r(cgroup, "\n", &next); line; line = strtok_r(NULL, "\n", &next)) {
+		char *name = strchr(line, ':'), *group = name ? strchr(name + 1, ':') : NULL;
+
+		if (!group)
+			continue;
+		*group++ = '\0';
+		if (strcmp(name + 1, "memory") == 0)
+			return lmk_format(path, size, "/dev/memcg%s/memory.stat", group) < 0 ? -ENAMETOOLONG : 0;
+		if (strncmp(line, "0:", 2) == 0)
+			unified = group;
+	}
+	if (!unified)
+		return -ENOENT;
+	return lmk_format(path, size, "/sys/fs/cgroup%s/memory.stat", unified) < 0 ? -ENAMETOOLONG : 0;
+}
+
+static ssize_t read_memcg_stat(int32_t pid, char *buffer, size_t size, uint8_t *ret_op)
+{
+	char path[PATH_BYTES];
+	ssize_t length = proc_read_pid(pid, "cgroup", buffer, size, ret_op);
+	int fd, error;
+
+	if (length < 0)
+		return length;
+	*ret_op = OP_OPEN;
+	error = memcg_stat_path(buffer, path, sizeof(path));
+	if (error)
+		return error;
+	fd = open_path(path, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	length = lmk_reread(fd, buffer, size);
+	*ret_op = length < 0 ? OP_IO : OP_NONE;
+	close(fd);
+	return length;
 }
 
 void proc_put_pid(struct out *out, int32_t pid, const struct process *process, uint16_t fields)
@@ -117,7 +161,8 @@ void proc_put_pid(struct out *out, int32_t pid, const struct process *process, u
 
 		if (!(fields & 1U << field))
 			continue;
-		length = proc_read_pid(pid, FIELDS[field], scratch, 16384, &op);
+		length = field == FIELD_MEMCG_STAT ? read_memcg_stat(pid, scratch, 16384, &op) :
+						     proc_read_pid(pid, FIELDS[field], scratch, 16384, &op);
 		out_pid_text(out, (uint8_t)field, op, length < 0 ? (int)-length : 0, scratch,
 			     length < 0 ? 0 : (size_t)length);
 		count++;
