@@ -92,4 +92,7 @@ int shell_main(int argc, char **argv);
 /* Appends one record to a buffer ("main", "events" …): 0 or -errno. */
 int log_append(const char *buffer, char priority, const char *tag, const char *message);
 
+/* Scheduling policy and real-time priority of this process: 0 or a negative errno. */
+int set_scheduler(int policy, int priority);
+
 #endif

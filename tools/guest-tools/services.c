@@ -179,7 +179,7 @@ static void become_service(const struct service *service)
 	if (service->nice)
 		setpriority(PRIO_PROCESS, 0, service->nice);
 	if (service->rt_priority)
-		sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){ .sched_priority = service->rt_priority });
+		set_scheduler(SCHED_FIFO, service->rt_priority);
 	setsid();
 	if (fd >= 0) {
 		dup2(open("/dev/null", O_RDONLY), 0);

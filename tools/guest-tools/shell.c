@@ -20,7 +20,7 @@ int shell_main(int argc, char **argv)
 		write_text("/sys/fs/cgroup/cgroup.procs", "0");
 		if (access("/dev/memcg/cgroup.procs", W_OK) == 0)
 			write_text("/dev/memcg/cgroup.procs", "0");
-		sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){ .sched_priority = 0 });
+		set_scheduler(SCHED_OTHER, 0);
 		setpriority(PRIO_PROCESS, 0, 0);
 	}
 	argv[0] = "sh";

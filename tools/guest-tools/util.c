@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "guest.h"
 
+#include <sys/syscall.h>
+#include <sched.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -120,4 +122,12 @@ void console(const char *format, ...)
 		/* Nobody listens on the console: there is nobody to tell. */
 	}
 	close(fd);
+}
+
+/* musl leaves sched_setscheduler() out, since POSIX means the process and Linux the thread. */
+int set_scheduler(int policy, int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+
+	return syscall(SYS_sched_setscheduler, 0, policy, &param) < 0 ? -errno : 0;
 }
