@@ -26,6 +26,8 @@ REMOTE_DIRECTORY: Final = "/data/local/tmp"
 #: lmk-apprunner's exit code when another one has the socket.
 _IN_USE: Final = 4
 _ANSWER_S: Final = 20.0
+#: Some gigabytes of dying apps, one after another, in software emulation.
+_STOP_S: Final = 60.0
 #: Filling the base load and unreclaimable memory of a large device takes this long in software emulation.
 PREPARE_S: Final = 180.0
 _RECONNECT_S: Final = 30.0
@@ -186,7 +188,7 @@ class AppRunner:
             self._receive(min(1.0, left_s))
         raise TargetError(f"{self._device.serial}: no {until!r} event of lmk-apprunner within {timeout_s:.0f} s")
 
-    def stop(self, timeout_s: float = _ANSWER_S) -> list[AppEvent]:
+    def stop(self, timeout_s: float = _STOP_S) -> list[AppEvent]:
         """Kill every app and end the runner; answers what it still had to say. Nothing happens if it has ended."""
         if self._stream is None or self._ended:
             return []
