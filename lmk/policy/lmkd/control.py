@@ -63,6 +63,7 @@ BOOT_COMPLETED = PROPERTY_BY_NAME["boot_completed"].full_name
 ANONYMOUS_CLIENT = "A process "
 NAME_BUFFER_CHARS = 2047  #: LINE_MAX without the NUL
 _PROCESS_TYPES = (0, 1)
+_PROCPRIO = CommandId.PROCPRIO.value
 _FULL_PROCPRIO = struct.Struct(">5i")
 
 
@@ -80,6 +81,18 @@ def handle_connect(d: Daemon, connection: int) -> Steps:
         d.slot_of = {known: place for known, place in d.slot_of.items() if known in live}
     d.slot_of[connection] = slot
     yield info("lmkd data connection established")
+
+
+def packet_steps(d: Daemon, slot: int, packet: PacketEvent) -> Steps:
+    """What a message makes the daemon do: ``handle_packet``, or for a sound PROCPRIO of full length, which
+    ActivityManager sends all day, the same by a shorter way."""
+    data, sender, client = packet.data, packet.credentials, d.connections[slot]
+    if len(data) == _FULL_PROCPRIO.size and sender is not None and not packet.errno:
+        code, pid, uid, adj, kind = _FULL_PROCPRIO.unpack(data)
+        if code == _PROCPRIO and client.connection == packet.connection:
+            client.pid = sender[0]
+            return _set_priority(d, pid, uid, adj, kind, sender)
+    return handle_packet(d, slot, packet)
 
 
 def handle_packet(d: Daemon, slot: int, packet: PacketEvent) -> Steps:
@@ -100,12 +113,6 @@ def handle_packet(d: Daemon, slot: int, packet: PacketEvent) -> Steps:
         yield from close_connection(d, slot)
         return
     client.pid = sender[0]
-    if len(data) == _FULL_PROCPRIO.size:
-        # What ActivityManager sends all day, without the way through a command value.
-        code, pid, uid, adj, kind = _FULL_PROCPRIO.unpack(data)
-        if code == CommandId.PROCPRIO:
-            yield from _set_priority(d, pid, uid, adj, kind, sender)
-            return
     yield from _command(d, slot, decode_command(data[:PACKET_BYTES_MAX], d.dialect), sender)
 
 
@@ -174,12 +181,13 @@ def _set_priority(d: Daemon, pid: int, uid: int, adj: int, kind: int, sender: tu
     if tgid is not None and tgid != pid:
         yield error(f"Attempt to register a task that is not a thread group leader (tid {pid}, tgid {tgid})")
         return
-    if written.error is not None:
+    failure = written.error
+    if failure is not None:
         path = f"/proc/{pid}/oom_score_adj"
-        if written.error.op == "open":
-            yield warning(f"Failed to open {path}; errno={written.error.errno}: process {pid} might have been killed")
+        if failure.op == "open":
+            yield warning(f"Failed to open {path}; errno={failure.errno}: process {pid} might have been killed")
             return
-        yield error(f"Error writing {path}; errno={written.error.errno}")
+        yield error(f"Error writing {path}; errno={failure.errno}")
     if d.in_kernel:
         cmdline = yield ReadProcess(pid, "cmdline")
         if not isinstance(cmdline, FileError) and (cmdline or not d.behaviour.empty_reads_refused):
@@ -193,7 +201,7 @@ def _set_priority(d: Daemon, pid: int, uid: int, adj: int, kind: int, sender: tu
     record = d.table.get(pid)
     if record is None:
         yield from _register(d, pid, uid, adj, sender[0])
-    elif _claim(record, sender[0]):
+    elif record.owner_pid == sender[0] or _claim(record, sender[0]):
         d.table.move(record, adj)
     else:
         yield from _refuse(d, sender, "modify")

@@ -48,15 +48,16 @@ class Handler:
     name: str
     data: int
     function: Callable[[Daemon, int, bool], Steps]
-    _begins: dict[tuple[str, bool], HandlerBegin] = attrs.field(factory=dict, init=False)
+    #: What a call of it starts with, by polling and by an event; made once.
+    begins: tuple[HandlerBegin, HandlerBegin] = attrs.field(init=False)
 
-    def begin(self, by_event: bool) -> HandlerBegin:
-        """What a call of it starts with; made once."""
-        key = (self.name, by_event)
-        begin = self._begins.get(key)
-        if begin is None:
-            begin = self._begins[key] = HandlerBegin(self.name, self.data, by_event)
-        return begin
+    def __attrs_post_init__(self) -> None:
+        self.rename(self.name)
+
+    def rename(self, name: str) -> None:
+        """It has another function now."""
+        self.name = name
+        self.begins = (HandlerBegin(name, self.data, False), HandlerBegin(name, self.data, True))
 
 
 @attrs.define

@@ -120,16 +120,18 @@ def _fast_pairs(text: str, wanted: Mapping[str, int], size: int) -> list[int] | 
 
 def parse_status_tag(status: str, tag: str) -> int | None:
     """The number after a tag (with its colon) at the start of a line; the first such line counts."""
-    if status.startswith(tag):
-        start = 0
-    else:
-        start = status.find("\n" + tag) + 1
-        if not start:
+    start = status.find("\n" + tag) + 1
+    if start == 0 or status.startswith(tag):
+        if not status.startswith(tag):
             return None
-    return parse_int64(status[start + len(tag) : start + len(tag) + 64])
+        start = 0
+    match = _DECIMAL.match(status, start + len(tag))
+    if match is None:
+        return None
+    digits = match.group(1)
+    return int(digits) if len(digits) < 19 else parse_int64(digits)
 
 
-# Possessive throughout: sscanf never gives digits of one number back to find the next.
 _STATM = re.compile(r"[ \t\n\v\f\r]*+[+-]?[0-9]++[ \t\n\v\f\r]*+([+-]?[0-9]++)", re.ASCII)
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import attrs
 
-from lmk.policy.api import FileError, ReadFile, ReadGpuTotal
+from lmk.policy.api import FileError, Log, ReadFile, ReadGpuTotal
 from lmk.policy.lmkd.daemon import Daemon, Steps, error
 from lmk.policy.lmkd.kernel_text import INT64_MAX, INT64_MIN, parse_pairs, parse_psi
 from lmk.policy.lmkd.params import LmkdParams
 from lmk.policy.lmkd.strerror import strerror
 from lmk.policy.lmkd.versions import Behaviour
-from lmk.policy.lmkd.watermark import ZoneMarks, parse_zones, sum_watermarks
+from lmk.policy.lmkd.watermark import ZoneMarks, parse_watermarks, parse_zones
 from lmk.procfs.meminfo import Meminfo
 from lmk.procfs.psi import Pressure
 from lmk.procfs.vmstat import Vmstat
@@ -27,6 +27,10 @@ PSI_MEMORY_PATH = "/proc/pressure/memory"
 PSI_IO_PATH = "/proc/pressure/io"
 PSI_CPU_PATH = "/proc/pressure/cpu"
 WATERMARK_REFRESH_MS = 60_000
+_READ = {
+    path: ReadFile(path)
+    for path in (MEMINFO_PATH, VMSTAT_PATH, ZONEINFO_PATH, PSI_MEMORY_PATH, PSI_IO_PATH, PSI_CPU_PATH)
+}
 
 #: In the order of the killinfo event.
 MEMINFO_FIELDS = (
@@ -123,9 +127,13 @@ def reread(path: str) -> Steps:
     """reread_file: the text (or value) of a file whose descriptor is kept, or None after an error line."""
     answer = yield ReadFile(path)
     if isinstance(answer, FileError):
-        yield error(f"{path} {answer.op}: {strerror(answer.errno)}")
+        yield _reread_error(path, answer)
         return None
     return answer
+
+
+def _reread_error(path: str, failure: FileError) -> Log:
+    return error(f"{path} {failure.op}: {strerror(failure.errno)}")
 
 
 def _as_read(numbers: list[int]) -> list[int]:
@@ -137,8 +145,9 @@ def _as_read(numbers: list[int]) -> list[int]:
 
 def read_vmstat(d: Daemon) -> Steps:
     """vmstat_parse: ``VmCounters`` or None."""
-    answer = yield from reread(VMSTAT_PATH)
-    if answer is None:
+    answer = yield _READ[VMSTAT_PATH]
+    if isinstance(answer, FileError):
+        yield _reread_error(VMSTAT_PATH, answer)
         return None
     index = _VENDOR_VMSTAT_INDEX if d.behaviour.skipped_zones else _VMSTAT_INDEX
     if isinstance(answer, Vmstat):
@@ -154,8 +163,9 @@ def read_vmstat(d: Daemon) -> Steps:
 
 def read_meminfo(d: Daemon) -> Steps:
     """meminfo_parse: ``MemoryInfo`` or None."""
-    answer = yield from reread(MEMINFO_PATH)
-    if answer is None:
+    answer = yield _READ[MEMINFO_PATH]
+    if isinstance(answer, FileError):
+        yield _reread_error(MEMINFO_PATH, answer)
         return None
     if isinstance(answer, Meminfo):
         kib = answer.kib
@@ -166,8 +176,11 @@ def read_meminfo(d: Daemon) -> Steps:
         yield error(f"{MEMINFO_PATH} parse error")
         return None
     page_kib = d.page_kib
-    pages = [number // page_kib if number >= 0 else c_div(number, page_kib) for number in numbers]
-    gpu_kib = yield from _read_gpu_kib(d)
+    if min(numbers) >= 0:
+        pages = [number // page_kib for number in numbers]
+    else:
+        pages = [c_div(number, page_kib) for number in numbers]
+    gpu_kib = 0 if d.gpu_map_missing else (yield from _read_gpu_kib(d))
     dirty = pages.pop()
     memory = MemoryInfo(
         logged=pages,
@@ -200,8 +213,6 @@ def _easily_available(memory: MemoryInfo, d: Daemon) -> int:
 
 def _read_gpu_kib(d: Daemon) -> Steps:
     """read_gpu_total_kb: the map is looked for once."""
-    if d.gpu_map_missing:
-        return 0
     total_bytes = yield ReadGpuTotal()
     if total_bytes is None:
         d.gpu_map_missing = True
@@ -211,8 +222,9 @@ def _read_gpu_kib(d: Daemon) -> Steps:
 
 def read_zones(d: Daemon) -> Steps:
     """zoneinfo_parse: a list of ``ZoneMarks``, or None."""
-    answer = yield from reread(ZONEINFO_PATH)
-    if answer is None:
+    answer = yield _READ[ZONEINFO_PATH]
+    if isinstance(answer, FileError):
+        yield _reread_error(ZONEINFO_PATH, answer)
         return None
     zones: list[ZoneMarks] | None = None
     if isinstance(answer, str | Zoneinfo):
@@ -224,13 +236,22 @@ def read_zones(d: Daemon) -> Steps:
 
 def read_watermarks(d: Daemon) -> Steps:
     """zoneinfo_parse and calc_zone_watermarks: ``Watermarks`` or None."""
-    zones = yield from read_zones(d)
-    return None if zones is None else sum_watermarks(zones, zones)
+    answer = yield _READ[ZONEINFO_PATH]
+    if isinstance(answer, FileError):
+        yield _reread_error(ZONEINFO_PATH, answer)
+        return None
+    watermarks = parse_watermarks(answer, d.behaviour) if isinstance(answer, str | Zoneinfo) else None
+    if watermarks is None:
+        yield error(f"{ZONEINFO_PATH} parse error")
+    return watermarks
 
 
 def read_psi(path: str, full: bool, into: list[float]) -> Steps:
     """psi_parse: avg10 of ``some`` and ``full`` into a list of two; bool, whether the file parsed."""
-    answer = yield from reread(path)
+    answer = yield _READ[path]
+    if isinstance(answer, FileError):
+        yield _reread_error(path, answer)
+        return False
     if not isinstance(answer, str | Pressure):
         return False
     return parse_psi(answer, full, into)

@@ -9,7 +9,7 @@ import attrs
 from lmk.policy.api import MemoryEvent, MemoryEvents, OpenMemoryEvents, TakeMemoryEvents
 from lmk.policy.lmkd.daemon import LOW, Daemon, Steps, error, info, warning
 from lmk.policy.lmkd.memory import read_watermarks
-from lmk.policy.lmkd.psi_strategy import psi_event
+from lmk.policy.lmkd.psi_strategy import handle_psi
 
 
 class MemoryEventKind(IntEnum):
@@ -95,7 +95,7 @@ def _handle(d: Daemon, event: MemoryEvent) -> Steps:
     elif kind == MemoryEventKind.KSWAPD_SLEEP:
         d.kswapd_ns = 0
     elif kind == MemoryEventKind.VENDOR_KILL and d.behaviour.vendor_kills:
-        yield from psi_event(d, LOW, False, event)
+        yield from handle_psi(d, LOW, False, event)
     elif kind == MemoryEventKind.UPDATE_ZONEINFO and d.behaviour.zoneinfo_events:
         # At once, and without moving the time of the next refresh.
         watermarks = yield from read_watermarks(d)

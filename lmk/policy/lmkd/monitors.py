@@ -72,7 +72,8 @@ def _arm_psi(d: Daemon, level: int, new_strategy: bool) -> Steps:
             yield error(f"{PSI_MEMORY_PATH} write failed for psi stall type '{kind}'; errno={failure.errno}")
         return False
     handler = d.pressure[level]
-    handler.name, handler.function = ("psi", handle_psi) if new_strategy else ("mp", handle_mp)
+    handler.rename("psi" if new_strategy else "mp")
+    handler.function = handle_psi if new_strategy else handle_mp
     d.armed[level] = True
     return True
 
@@ -101,7 +102,8 @@ def _arm_vmpressure(d: Daemon, level: int) -> Steps:
             yield error(f"cgroup.event_control write failed for level {name}; errno={errno}")
         return False
     handler = d.pressure[level]
-    handler.name, handler.function = "mp", handle_mp
+    handler.rename("mp")
+    handler.function = handle_mp
     d.armed[level] = True
     return True
 

@@ -44,7 +44,7 @@ class LmkdPolicy:
         """``release``: a behaviour, or a name ``versions.behaviour`` knows (KeyError for another)."""
         self.behaviour = behaviour(release) if isinstance(release, str) else release
         self._daemon = Daemon(behaviour=self.behaviour, dialect=dialect_of(self.behaviour))
-        self._steps = _run(self._daemon)
+        self._steps = _start_up(self._daemon)
         self._send = self._steps.send
 
     def start(self, now_ns: int) -> Request:
@@ -56,7 +56,13 @@ class LmkdPolicy:
     def step(self, answer: object, now_ns: int) -> Request:
         """Answer the last request; returns the next one."""
         self._daemon.now_ns = now_ns
-        return self._send(answer)
+        try:
+            return self._send(answer)
+        except StopIteration:
+            # Started: from here on the main loop answers directly, one generator less on every way.
+            self._steps = main_loop(self._daemon)
+            self._send = self._steps.send
+            return self._send(None)
 
     def processes(self) -> Sequence[ProcessRow]:
         """The process table, oom_score_adj descending, newest first within one."""
@@ -86,8 +92,8 @@ def dialect_of(behaviour: Behaviour) -> Dialect:
     )
 
 
-def _run(d: Daemon) -> Steps:
-    """main: properties, init, reaper, main loop. A failed init ends the daemon with status 0."""
+def _start_up(d: Daemon) -> Steps:
+    """main up to its loop: properties, init, reaper. A failed init ends the daemon with status 0."""
     _make_handlers(d)
     d.machine = yield DescribeMachine()
     d.page_kib = max(d.machine.page_size // 1024, 1)
@@ -103,7 +109,6 @@ def _run(d: Daemon) -> Steps:
             yield info(f"Process reaper initialized with {REAPER_THREADS} threads in the pool")
         else:
             yield info("Process reaping is not supported")
-    yield from main_loop(d)
 
 
 def _make_handlers(d: Daemon) -> None:

@@ -17,7 +17,7 @@ from lmk.policy.api import (
     Wait,
     WatchdogEvent,
 )
-from lmk.policy.lmkd.control import handle_connect, handle_packet
+from lmk.policy.lmkd.control import handle_connect, packet_steps
 from lmk.policy.lmkd.daemon import (
     NO_CHANGE,
     PAUSE,
@@ -50,12 +50,15 @@ def main_loop(d: Daemon) -> Steps:
         elif d.params.kill_timeout_ms != 0 and d.waiting_for_kill():
             events = yield from _turn_while_waiting(d)
         else:
-            events = yield from _wait(d, None)
+            events = (yield _WAIT_FOREVER).events
+            if events and type(events[0]) in _SIDE_EVENTS:
+                events = yield from _side_events(d, _WAIT_FOREVER, events)
         if len(events) == 1:
             event = events[0]
-            if type(event) is PacketEvent and event.connection in d.slot_of:
-                slot = d.slot_of[event.connection]
-                yield from call_handler(d, d.data_handlers[slot], True, handle_packet(d, slot, event))
+            if type(event) is PacketEvent:
+                slot = d.slot_of.get(event.connection)
+                if slot is not None:
+                    yield from call_handler(d, d.data_handlers[slot], True, packet_steps(d, slot, event))
                 continue
         # Dropped connections first, so that one which is dropped and made anew in a batch is not lost.
         for event in events:
@@ -103,13 +106,18 @@ def _turn_while_waiting(d: Daemon) -> Steps:
     return events
 
 
-def _wait(d: Daemon, timeout_ms: int | None) -> Steps:
-    """epoll_wait. What the watchdog's and the reaper's threads do does not end it."""
-    request = _WAIT_FOREVER if timeout_ms is None else Wait(timeout_ms)
+def _wait(d: Daemon, timeout_ms: int) -> Steps:
+    """epoll_wait."""
+    request = Wait(timeout_ms)
+    events: tuple[Event, ...] = (yield request).events
+    if events and type(events[0]) in _SIDE_EVENTS:
+        return (yield from _side_events(d, request, events))
+    return events
+
+
+def _side_events(d: Daemon, request: Wait, events: tuple[Event, ...]) -> Steps:
+    """What the watchdog's and the reaper's threads do does not end the wait: see to it and wait on."""
     while True:
-        events: tuple[Event, ...] = (yield request).events
-        if not events or type(events[0]) not in _SIDE_EVENTS:
-            return events
         others: list[Event] = []
         for event in events:
             if isinstance(event, WatchdogEvent):
@@ -120,13 +128,16 @@ def _wait(d: Daemon, timeout_ms: int | None) -> Steps:
                 others.append(event)
         if others:
             return others
+        events = (yield request).events
+        if not events or type(events[0]) not in _SIDE_EVENTS:
+            return events
 
 
 def call_handler(d: Daemon, handler: Handler, by_event: bool, body: Steps | None = None) -> Steps:
     """lmkd's call_handler: run it, then do what it asked of polling. ``body``: what it runs instead of its
     own function, for an event that carries something."""
     polling = d.polling
-    yield handler.begin(by_event)
+    yield handler.begins[by_event]
     polling.update = NO_CHANGE
     yield from handler.function(d, handler.data, by_event) if body is None else body
     now_ns = d.now_ns
@@ -175,7 +186,7 @@ def _handle_event(d: Daemon, event: Event) -> Steps:
     if isinstance(event, PacketEvent):
         slot = d.slot_of.get(event.connection)
         if slot is not None:
-            yield from call_handler(d, d.data_handlers[slot], True, handle_packet(d, slot, event))
+            yield from call_handler(d, d.data_handlers[slot], True, packet_steps(d, slot, event))
     elif isinstance(event, PressureEvent):
         if 0 <= event.level < len(d.pressure):
             yield from call_handler(d, d.pressure[event.level], True)

@@ -46,45 +46,14 @@ from lmk.policy.lmkd.waiting import kill_pending, stop_wait
 from lmk.units import c_div, c_int32
 
 
-def handle_psi(d: Daemon, level: int, by_event: bool) -> Steps:
-    """mp_event_psi: the handler of a PSI trigger, called for its events and by polling."""
-    yield from psi_event(d, level, by_event, None)
+def handle_psi(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None = None) -> Steps:
+    """mp_event_psi: the handler of a PSI trigger, called for its events and by polling.
 
-
-def psi_event(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> Steps:
-    """__mp_event_psi; ``vendor``: a vendor kill event, which is neither recorded nor filtered."""
-    state, behaviour = d.psi, d.behaviour
-    d.event_ns = d.now_ns
-    if behaviour.counted_events:
-        d.event_count += 1
-        if d.params.debug:
-            what = f"{LEVEL_NAMES[level]} memory pressure" if vendor is None else "vendor kill"
-            yield info(f"{what} event #{d.event_count} is triggered")
-    if state.thrashing_limit is None:
-        state.thrashing_limit = d.params.thrashing_limit
-    if vendor is None:
-        if behaviour.lower_event_filter:
-            if by_event and level < state.previous_level:
-                if d.params.debug:
-                    yield info(f"Ignoring {LEVEL_NAMES[level]} pressure event; occurred too soon.")
-                yield Decision(strategy="psi", level=level, by_event=True, ended_early="lower event")
-                return
-            state.previous_level = level if by_event else LOW
-        state.wakeups.record(d.event_ns, by_event)
-    pending = yield from kill_pending(d)
-    timeout_ms = d.params.kill_timeout_ms
-    if pending and (timeout_ms == 0 or diff_ms(d.last_kill_ns, d.event_ns) < timeout_ms):
-        state.wakeups.skipped += 1
-        _set_polling(d, by_event, NO_RECLAIM, swap_low=False)
-        strategy = "psi" if vendor is None else "vendor"
-        yield Decision(strategy=strategy, level=level, by_event=by_event, ended_early="pending kill")
+    ``vendor``: a vendor kill event, which is neither recorded as a wake-up nor filtered. Every return
+    after the first leaves polling alone, except the bail-out.
+    """
+    if not (yield from _goes_on(d, level, by_event, vendor)):
         return
-    yield from stop_wait(d, finished=not pending)
-    yield from _look(d, level, by_event, vendor)
-
-
-def _look(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> Steps:
-    """Steps 7 to 15: read, decide, kill. Every return inside leaves polling alone, except the bail-out."""
     state = d.psi
     counters: VmCounters | None = yield from read_vmstat(d)
     if counters is None:
@@ -122,6 +91,38 @@ def _look(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> 
     done = yield from _decide_and_kill(d, memory, evaluation, skips)
     if done:
         _set_polling(d, by_event, reclaim, evaluation.swap_low)
+
+
+def _goes_on(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> Steps:
+    """Steps 1 to 6: note the wake-up; False when it is filtered, or the last victim is still dying."""
+    state, behaviour = d.psi, d.behaviour
+    d.event_ns = d.now_ns
+    if behaviour.counted_events:
+        d.event_count += 1
+        if d.params.debug:
+            what = f"{LEVEL_NAMES[level]} memory pressure" if vendor is None else "vendor kill"
+            yield info(f"{what} event #{d.event_count} is triggered")
+    if state.thrashing_limit is None:
+        state.thrashing_limit = d.params.thrashing_limit
+    if vendor is None:
+        if behaviour.lower_event_filter:
+            if by_event and level < state.previous_level:
+                if d.params.debug:
+                    yield info(f"Ignoring {LEVEL_NAMES[level]} pressure event; occurred too soon.")
+                yield Decision(strategy="psi", level=level, by_event=True, ended_early="lower event")
+                return False
+            state.previous_level = level if by_event else LOW
+        state.wakeups.record(d.event_ns, by_event)
+    pending = yield from kill_pending(d)
+    timeout_ms = d.params.kill_timeout_ms
+    if pending and (timeout_ms == 0 or diff_ms(d.last_kill_ns, d.event_ns) < timeout_ms):
+        state.wakeups.skipped += 1
+        _set_polling(d, by_event, NO_RECLAIM, swap_low=False)
+        strategy = "psi" if vendor is None else "vendor"
+        yield Decision(strategy=strategy, level=level, by_event=by_event, ended_early="pending kill")
+        return False
+    yield from stop_wait(d, finished=not pending)
+    return True
 
 
 def _refaults(d: Daemon, counters: VmCounters) -> int:

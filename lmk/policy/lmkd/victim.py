@@ -105,16 +105,18 @@ def heaviest_of(d: Daemon, adj: int) -> Steps:
     try:
         if isinstance(sizes[0], str):
             sizes = parse_statm_sizes(sizes)
-        some_refused = min(sizes) < refused
+        largest = max(sizes)
+        # Whoever answers with numbers has read them: none is negative.
+        some_refused = largest < refused or (refused > 0 and min(sizes) < refused)
     except TypeError:  # some could not be read, or are odd
         sizes = [parse_statm_rss(size) if isinstance(size, str) else size for size in sizes]
         sizes = [-1 if isinstance(size, FileError) else size for size in sizes]
+        largest = max(sizes)
         some_refused = min(sizes) < refused
     if some_refused:
         for pid, pages in zip(pids, sizes, strict=True):
             if pages < refused:
                 yield from remove_record(d, d.table.get(pid))
-    largest = max(sizes)
     return d.table.get(pids[sizes.index(largest)]) if largest > 0 else None
 
 
@@ -137,7 +139,7 @@ def _read_victim(d: Daemon, record: Process) -> Steps:
     pid = record.pid
     if not behaviour.status_sizes:
         return (yield from _read_victim_statm(d, record))
-    status = yield from _read_process(d, pid, "status")
+    status = _buffered(d, (yield ReadProcess(pid, "status")))
     if status is None:
         return None
     tgid = parse_status_tag(status, "Tgid:")
@@ -155,7 +157,7 @@ def _read_victim(d: Daemon, record: Process) -> Steps:
     anon_kib = parse_status_tag(status, "RssAnon:") if behaviour.anon_rss_needed else 0
     if anon_kib is None:
         return None
-    cmdline = yield from _read_process(d, pid, "cmdline")
+    cmdline = _buffered(d, (yield ReadProcess(pid, "cmdline")))
     if cmdline is None:
         return None
     return Victim(task_name(cmdline), rss_kib, swap_kib, c_div(rss_kib, d.page_kib), anon_kib)
@@ -164,12 +166,12 @@ def _read_victim(d: Daemon, record: Process) -> Steps:
 def _read_victim_statm(d: Daemon, record: Process) -> Steps:
     """Android 11: an unreadable Tgid is tolerated, the size comes from statm and must not be 0."""
     pid = record.pid
-    status = yield from _read_process(d, pid, "status")
+    status = _buffered(d, (yield ReadProcess(pid, "status")))
     tgid = None if status is None else parse_status_tag(status, "Tgid:")
     if tgid is not None and tgid != pid:
         yield error(f"Possible pid reuse detected (pid {pid}, tgid {tgid})!")
         return None
-    cmdline = yield from _read_process(d, pid, "cmdline")
+    cmdline = _buffered(d, (yield ReadProcess(pid, "cmdline")))
     if cmdline is None:
         return None
     (size,) = yield ReadSizes([pid])
@@ -179,15 +181,14 @@ def _read_victim_statm(d: Daemon, record: Process) -> Steps:
     return Victim(task_name(cmdline), pages * d.page_kib, 0, pages)
 
 
-def _read_process(d: Daemon, pid: int, file: str) -> Steps:
-    """Text of a /proc/<pid> file as it fits into lmkd's one-page buffer; None: unreadable."""
-    answer = yield ReadProcess(pid, file)
+def _buffered(d: Daemon, answer: str | FileError) -> str | None:
+    """Text of a /proc/<pid> file as it fits into lmkd's one-page buffer, up to a NUL; None: unreadable."""
     if isinstance(answer, FileError) or (not answer and d.behaviour.empty_reads_refused):
         return None
     size_max = d.machine.page_size - 1
     if len(answer) * 4 > size_max:
         answer = answer.encode(errors="surrogateescape")[:size_max].decode(errors="surrogateescape")
-    return c_string(answer) if file == "status" else answer
+    return c_string(answer)
 
 
 def kill_one(d: Daemon, record: Process, context: KillContext) -> Steps:
@@ -317,7 +318,11 @@ def _send_statistics(
 
 
 def _subscribed(d: Daemon, event: int) -> bool:
-    return any(client.event_mask & 1 << event for client in d.connections if client.connection is not None)
+    mask = 0
+    for client in d.connections:
+        if client.connection is not None:
+            mask |= client.event_mask
+    return bool(mask & 1 << event)
 
 
 def notify(d: Daemon, event: int, data: bytes) -> Steps:

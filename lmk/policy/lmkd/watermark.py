@@ -66,8 +66,50 @@ class ZoneMarks:
 
 def parse_watermarks(answer: str | Zoneinfo, behaviour: Behaviour) -> Watermarks | None:
     """None: parse error, as in lmkd's zoneinfo_parse. Never raises."""
+    if not behaviour.zones_by_name:
+        info = answer if isinstance(answer, Zoneinfo) else _plain_zoneinfo(answer)
+        if info is not None:
+            chosen = _chosen_zones(info, behaviour)
+            return None if chosen is None else _sum_values(chosen)
     zones = parse_zones(answer, behaviour)
     return None if zones is None else sum_watermarks(zones, zones)
+
+
+def _sum_values(zones: list[Zone]) -> Watermarks:
+    """``sum_watermarks`` straight from parsed values."""
+    low = high = minimum = reserve = 0
+    for zone in zones:
+        get = zone.fields.get
+        zone_high: int = get("high", 0)
+        if not get("present", 0):
+            # Parsing stops at "present 0", before the line with the protections.
+            reserve += zone_high
+            continue
+        protections = zone.protection
+        if len(protections) > PROTECTIONS_MAX:
+            protections = protections[:PROTECTIONS_MAX]
+        protection = max(protections) if protections else 0
+        if protection > 0:
+            zone_high += protection
+            minimum += protection
+            low += protection
+        reserve += zone_high
+        high += zone_high
+        minimum += get("min", 0)
+        low += get("low", 0)
+    if max(reserve, high) >= _TOO_LARGE:
+        # Some number may be one that lmkd reads as the largest it knows.
+        marks = [_saturated(_zone_of_value(zone)) for zone in zones]
+        return sum_watermarks(marks, marks)
+    return Watermarks(minimum, low, high, reserve)
+
+
+_TOO_LARGE = 1 << 63
+
+
+def _saturated(zone: ZoneMarks) -> ZoneMarks:
+    fields = {name: min(number, _TOO_LARGE - 1) for name, number in zone.fields.items()}
+    return ZoneMarks(zone.name, zone.node, fields, min(zone.max_protection, _TOO_LARGE - 1))
 
 
 def parse_zones(answer: str | Zoneinfo, behaviour: Behaviour) -> list[ZoneMarks] | None:
@@ -272,11 +314,18 @@ def _max_protection(line: str) -> int:
 
 def _zones_of_value(info: Zoneinfo, behaviour: Behaviour) -> list[ZoneMarks] | None:
     """The zones lmkd would have parsed from the text of the same value; None: it would have failed."""
-    needed = _NODE_FIELDS[: behaviour.zoneinfo_node_fields]
     if behaviour.zones_by_name:
+        needed = _NODE_FIELDS[: behaviour.zoneinfo_node_fields]
         named = [zone for zone in info.zones if zone.name in NAMED_ZONES]
         return [_zone_of_value(zone) for zone in named if _has_stats(info, zone, needed)]
-    zones: list[ZoneMarks] = []
+    chosen = _chosen_zones(info, behaviour)
+    return None if chosen is None else [_zone_of_value(zone) for zone in chosen]
+
+
+def _chosen_zones(info: Zoneinfo, behaviour: Behaviour) -> list[Zone] | None:
+    """The zones whose section lmkd's parser would have reached; None: it would have failed."""
+    needed = _NODE_FIELDS[: behaviour.zoneinfo_node_fields]
+    zones: list[Zone] = []
     node: int | None = None
     nodes = 0
     searching = False
@@ -295,7 +344,7 @@ def _zones_of_value(info: Zoneinfo, behaviour: Behaviour) -> list[ZoneMarks] | N
                     return None
                 continue
             searching = False
-        zones.append(_zone_of_value(zone))
+        zones.append(zone)
     return None if searching or node is None else zones
 
 
