@@ -8,23 +8,39 @@ lmk.config.timeline turns it into explicit steps for one device and one seed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from fractions import Fraction
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import attrs
 
 from lmk.config.convert import boolean, duration_ms, integer, list_of, number, one_of, string
-from lmk.config.expect import Expectation, read_expectations
+from lmk.config.expect import read_expectations
 from lmk.config.load import Document, Section, Value, known_list, open_document, suggest
 from lmk.config.quantity import InvalidValue, parse_bytes, parse_percent, parse_rate
-
-AppRole = Literal["app", "home", "service", "persistent"]
-Background = Literal["cached", "perceptible", "visible"]
+from lmk.config.scenario_types import (
+    Amount,
+    AmountRate,
+    App,
+    CachedApps,
+    Exit,
+    Generator,
+    Grow,
+    Launch,
+    Leak,
+    Leave,
+    Repeat,
+    Scenario,
+    Step,
+    Touch,
+    Wait,
+)
 
 #: ActivityManager knows more processes, the app runner's table and oom_score_adj's slots do not.
 APPS_MAX: Final = 96
+#: The simulator has no such tables.
+SIM_ONLY_APPS_MAX: Final = 512
+#: More than anybody wrote by hand; the app runner's table ends here.
 STEPS_MAX: Final = 4096
 DURATION_MS_MAX: Final = 24 * 3600 * 1000
 SEED_MAX: Final = 2**63 - 1
@@ -33,176 +49,7 @@ COMPRESSIBILITY_MAX: Final = 20.0
 _APP_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _SCENARIO_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 
-
-@attrs.frozen(kw_only=True)
-class Amount:
-    """A size in bytes, or a share of the device's memory (1 = all of it)."""
-
-    size_bytes: int = 0
-    share: Fraction | None = None
-
-    def bytes_on(self, memory_bytes: int) -> int:
-        """The size on a device with this much memory, rounded down."""
-        return self.size_bytes if self.share is None else int(self.share * memory_bytes)
-
-
-@attrs.frozen(kw_only=True)
-class AmountRate:
-    """An amount per span of time."""
-
-    amount: Amount
-    per_ms: int
-
-
-@attrs.frozen(kw_only=True)
-class App:
-    """What one app is like. ``compressibility`` 0 stands for same-filled pages."""
-
-    name: str
-    role: AppRole = "app"
-    #: What its process is for Android while another app is in front.
-    background: Background = "cached"
-    #: Name of its process (Android: the package name).
-    process: str
-    anon: Amount = Amount()
-    file: Amount = Amount()
-    #: Memory of its own that nobody can reclaim before it dies: graphics buffers.
-    pinned: Amount = Amount()
-    compressibility: float = 2.6
-    #: Share of its memory that every use touches, 0 to 1.
-    hot: float = 0.3
-    cold_start_ms: int = 400
-    #: While in use (services and persistent apps: always).
-    growth: AmountRate | None = None
-    touch_every_ms: int = 1000
-    #: Share of one CPU that it uses while in use, 0 to 1.
-    cpu: float = 0.0
-    #: Started again after its process died, without anybody opening it.
-    restart: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class Launch:
-    """The user opens the app (a service is started)."""
-
-    app: str
-
-
-@attrs.frozen(kw_only=True)
-class Leave:
-    """The user goes home from the app."""
-
-    app: str
-
-
-@attrs.frozen(kw_only=True)
-class Wait:
-    """Time passes."""
-
-    span_ms: int
-
-
-@attrs.frozen(kw_only=True)
-class Grow:
-    """The app allocates ``size``, spread over ``over_ms`` (0: as fast as it can)."""
-
-    app: str
-    size: Amount
-    over_ms: int = 0
-
-
-@attrs.frozen(kw_only=True)
-class Leak:
-    """The app allocates at ``rate`` from now on, until ``limit`` or its death."""
-
-    app: str
-    rate: AmountRate
-    limit: Amount | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Touch:
-    """The app goes through these shares of its memory, ``times`` times."""
-
-    app: str
-    anon: float = 0.0
-    file: float = 1.0
-    times: int = 1
-
-
-@attrs.frozen(kw_only=True)
-class Exit:
-    """The app's process ends by itself."""
-
-    app: str
-
-
-@attrs.frozen(kw_only=True)
-class Repeat:
-    """The steps, several times over."""
-
-    times: int
-    steps: tuple[Step, ...]
-
-
-Step = Launch | Leave | Wait | Grow | Leak | Touch | Exit | Repeat
-
-
-@attrs.frozen(kw_only=True)
-class Generator:
-    """A seeded stretch of use: which app comes next, for how long. Shares of chance are 0 to 1."""
-
-    duration_ms: int
-    apps: tuple[str, ...]
-    stay_min_ms: int = 2000
-    stay_max_ms: int = 6000
-    #: Chance to go home between two apps.
-    home: float = 0.3
-    #: Chance that the next app is one of the three used last; else earlier names in ``apps`` are likelier.
-    recency: float = 0.5
-    #: Chance that an app grows while it is used, and by how much.
-    grow: float = 0.0
-    grow_size: Amount = Amount()
-    #: Chance that the app goes through all of its file memory.
-    touch: float = 0.0
-
-
-@attrs.frozen(kw_only=True)
-class CachedApps:
-    """What the system does with cached apps; None: as the device's Android does."""
-
-    freeze: bool | None = None
-    freeze_after_ms: int | None = None
-    compact: bool | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Scenario:
-    """One scenario as written."""
-
-    path: str
-    name: str
-    description: str
-    seed: int
-    apps: Mapping[str, App]
-    steps: tuple[Step, ...]
-    generate: Generator | None
-    cached_apps: CachedApps
-    expect: tuple[Expectation, ...]
-
-    @property
-    def needs_memory_size(self) -> bool:
-        """Whether any size is a share of the device's memory."""
-        amounts = [amount for app in self.apps.values() for amount in (app.anon, app.file, app.pinned)]
-        amounts += [app.growth.amount for app in self.apps.values() if app.growth]
-        for step in _flat(self.steps):
-            if isinstance(step, Grow):
-                amounts.append(step.size)
-            elif isinstance(step, Leak):
-                amounts += [step.rate.amount, step.limit or Amount()]
-        if self.generate:
-            amounts.append(self.generate.grow_size)
-        return any(amount.share is not None for amount in amounts)
+__all__ = ["STEPS_MAX", "STEP_VERBS", "Scenario", "load_scenario", "read_scenario"]
 
 
 def load_scenario(path: Path | str) -> Scenario:
@@ -217,7 +64,8 @@ def read_scenario(document: Document) -> Scenario:
     """The scenario in ``document``; usable only if ``document.problems`` has no errors afterwards."""
     with document.root.section() as top:
         name = top.need("name", _scenario_name, "unnamed")
-        apps = _apps(top)
+        sim_only = top.take("sim_only", boolean, False)
+        apps = _apps(top, SIM_ONLY_APPS_MAX if sim_only else APPS_MAX)
         steps = _steps_of(top, apps)
         generate = _generator(top, apps)
         scenario = Scenario(
@@ -230,6 +78,7 @@ def read_scenario(document: Document) -> Scenario:
             generate=generate,
             cached_apps=_cached_apps(top),
             expect=read_expectations(top),
+            sim_only=sim_only,
         )
     if not steps and generate is None:
         document.problems.error(
@@ -260,14 +109,6 @@ def _extent(steps: tuple[Step, ...]) -> tuple[int, int]:
     return count, span_ms
 
 
-def _flat(steps: tuple[Step, ...]) -> Iterator[Step]:
-    for step in steps:
-        if isinstance(step, Repeat):
-            yield from _flat(step.steps)
-        else:
-            yield step
-
-
 def _scenario_name(value: Value) -> str:
     text = string(value)
     if not _SCENARIO_NAME.fullmatch(text):
@@ -291,9 +132,9 @@ def _amount_of(text: str) -> Amount:
 
 
 def _rate(value: Value) -> AmountRate:
-    text = string(value) if value.kind == "string" else ""
-    if not text:
+    if value.kind != "string":
         raise InvalidValue(f"found {value.describe()}, expected a rate such as 20MiB/s or 1%/s")
+    text = string(value)
     share, slash, per = text.partition("/")
     if slash and share.strip().endswith("%"):
         # The span of time is the same word as in any other rate.
@@ -313,7 +154,7 @@ def _compressibility(value: Value) -> float:
 _share = number(minimum=0, maximum=1)
 
 
-def _apps(top: Section) -> dict[str, App]:
+def _apps(top: Section, apps_max: int) -> dict[str, App]:
     value = top.get("apps")
     if value is None:
         if top.usable:
@@ -325,8 +166,9 @@ def _apps(top: Section) -> dict[str, App]:
         if not _APP_NAME.fullmatch(name):
             entry.error("not a name for an app", "use letters, digits, '.', '_' and '-', at most 63")
         apps[name] = _app(name, entry)
-    if len(apps) > APPS_MAX:
-        value.error(f"found {len(apps)} apps, at most {APPS_MAX} are possible")
+    if len(apps) > apps_max:
+        more = "" if apps_max > APPS_MAX else f"`sim_only: true` allows {SIM_ONLY_APPS_MAX}, in the simulator alone"
+        value.error(f"found {len(apps)} apps, at most {apps_max} are possible", more)
     homes = [name for name, app in apps.items() if app.role == "home"]
     if len(homes) > 1:
         entries[homes[1]].error("is a second app of role home", f"{homes[0]} is one already")

@@ -15,8 +15,8 @@ import attrs
 from lmk.config import app_adj
 from lmk.config.android import BUILD_VERSIONS
 from lmk.config.app_adj import Rest, Role
-from lmk.config.scenario import (
-    STEPS_MAX,
+from lmk.config.scenario import STEPS_MAX
+from lmk.config.scenario_types import (
     Amount,
     AmountRate,
     App,

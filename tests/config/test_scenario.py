@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lmk.config.expect import MEASURES, Expectation
 from lmk.config.find import shipped_scenarios
-from lmk.config.scenario import (
+from lmk.config.scenario import load_scenario
+from lmk.config.scenario_types import (
     Amount,
     AmountRate,
     Grow,
@@ -21,7 +22,6 @@ from lmk.config.scenario import (
     Repeat,
     Touch,
     Wait,
-    load_scenario,
 )
 from lmk.errors import ConfigErrors
 from tests.config.helpers import errors_of, write
