@@ -14,6 +14,7 @@ from lmk.config.device import load_device_config
 from lmk.config.find import find_config, find_scenario
 from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline
+from lmk.errors import UserError
 from lmk.live.devices import KINDS, check_target, parse_target
 from lmk.live.session import Plan, run_live
 from lmk.policy.registry import POLICIES, make_policy
@@ -57,6 +58,8 @@ def _plan(args: argparse.Namespace) -> Plan:
     """Everything that the user can have got wrong is found here, before anything is built or booted."""
     config = load_device_config(find_config(args.config))
     scenario = load_scenario(find_scenario(args.scenario))
+    if scenario.sim_only:
+        raise UserError(f"{scenario.name} is for the simulator alone", f"lmk sim {args.config} {args.scenario}")
     timeline = compile_timeline(scenario, config, args.seed)
     target = parse_target(args.target)
     run_dir = new_run_dir(args.record, f"{config.name}-{scenario.name}")

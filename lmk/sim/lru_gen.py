@@ -26,6 +26,7 @@ class GenerationLru:
         self._min = [0, 0]
         self._gens: list[dict[int, dict[Region, int]]] = [{seq: {} for seq in range(_MAX_NR_GENS)} for _ in range(2)]
         self._sizes: list[dict[int, int]] = [dict.fromkeys(range(_MAX_NR_GENS), 0) for _ in range(2)]
+        self._totals = [0, 0]
         #: Regions that may have accessed bits; a dict for its order.
         self._young: dict[Region, None] = {}
         # struct ctrl_pos of tier 0: this generation's counts and the decaying sums of those before
@@ -71,7 +72,7 @@ class GenerationLru:
         """See ``Lru``; lru_gen_is_active: the two youngest generations count as active."""
         sizes = self._sizes[kind]
         active = sizes[self._max] + sizes.get(self._max - 1, 0)
-        return active, sum(sizes.values()) - active
+        return active, self._totals[kind] - active
 
     def mark(self, region: Region) -> int:
         """See ``Lru``: lru_gen_eviction stores min_seq."""
@@ -92,6 +93,8 @@ class GenerationLru:
         """See ``Lru``."""
         batch = Batch()
         swappiness = self._swappiness if can_swap else 0
+        if not (self._totals[FILE] or (swappiness and self._totals[ANON])):
+            return batch
         if self._should_age(swappiness > 0, kswapd):
             # get_nr_to_scan: aging ends the visit; what it found cold is for the next one
             self._age(now_ns, batch, swappiness > 0)
@@ -112,6 +115,7 @@ class GenerationLru:
         bucket = self._gens[region.kind][seq]
         bucket[region] = bucket.get(region, 0) + pages
         self._sizes[region.kind][seq] += pages
+        self._totals[region.kind] += pages
 
     def _cut(self, region: Region, seq: int, pages: int) -> None:
         bucket = self._gens[region.kind][seq]
@@ -121,6 +125,7 @@ class GenerationLru:
         else:
             del bucket[region]
         self._sizes[region.kind][seq] -= pages
+        self._totals[region.kind] -= pages
 
     def _should_age(self, can_swap: bool, kswapd: bool) -> bool:
         oldest = self._min[ANON if can_swap else FILE]
@@ -130,10 +135,10 @@ class GenerationLru:
         if oldest + _MIN_NR_GENS < self._max or not kswapd:
             return False
         young = old = total = 0
-        for sizes in self._sizes if can_swap else self._sizes[FILE:]:
-            young += sizes[self._max]
-            old += sizes.get(self._max - _MIN_NR_GENS, 0)
-            total += sum(sizes.values())
+        for kind in (ANON, FILE) if can_swap else (FILE,):
+            young += self._sizes[kind][self._max]
+            old += self._sizes[kind].get(self._max - _MIN_NR_GENS, 0)
+            total += self._totals[kind]
         return young * _MIN_NR_GENS > total or old * (_MIN_NR_GENS + 2) < total
 
     def _age(self, now_ns: int, batch: Batch, can_swap: bool) -> None:
@@ -173,6 +178,7 @@ class GenerationLru:
         target = self._max if kind == ANON and not can_swap else seq + 1
         for region, pages in self._gens[kind][seq].items():
             self._put(region, target, pages)
+            self._totals[kind] -= pages
         self._forget_oldest(kind)
 
     def _forget_oldest(self, kind: int) -> None:

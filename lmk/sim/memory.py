@@ -25,6 +25,8 @@ from lmk.sim.zram import Zram
 _BATCH_PAGES = 512
 #: Bounds a single call: steps that only move pages between generations cost time but free nothing.
 _STEPS_MAX = 64
+#: Agings within one call: one that must be, and one for what the first found cold.
+_AGED_MAX = 2
 #: The default of vm.swappiness (mm/vmscan.c).
 _SWAPPINESS = 60
 
@@ -220,14 +222,15 @@ class Memory:
     def reclaim(self, want: int, budget_ns: int, *, kswapd: bool, now_ns: int) -> tuple[int, int]:
         """Evict until ``want`` pages are freed or the budget is spent; (pages reclaimed, nanoseconds)."""
         calibration, lru, events = self.calibration, self.lru, self.events
-        reclaimed = spent = scanned = 0
+        reclaimed = spent = scanned = aged = 0
         for _ in range(_STEPS_MAX):
             part = min(want - reclaimed, _BATCH_PAGES, (budget_ns - spent) // calibration.reclaim_file_ns + 1)
             if part <= 0:
                 break
             batch = lru.isolate(part, can_swap=self.can_swap, kswapd=kswapd, now_ns=now_ns)
             spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns
-            if batch.empty:
+            aged += batch.aged
+            if batch.empty or aged > _AGED_MAX:
                 break
             scanned += batch.kept
             for region, pages in batch.victims:

@@ -16,8 +16,10 @@ from lmk.sim.region import FILE, Region
 from lmk.sim.zone import PAGE_KIB
 from lmk.units import NS_PER_MS, NS_PER_S
 
-#: The hot set is touched in so many slices (HOT_SLICES).
+#: The hot set is touched in so many slices (HOT_SLICES). Here only where that is often: what reclaim took of a set
+#: that is touched more seldom than every two seconds comes back in one go.
 _HOT_SLICES = 4
+_SLICED_MS_MAX = 2000
 #: A leak is written down in stretches of this size, so that its pages age one after the other.
 _GROWN_PAGES = 4096
 #: Growth and leaks happen in pieces of at least this many pages (PIECE_PAGES).
@@ -282,7 +284,7 @@ class Workload:
                 self._slice_later(app, app.process)
 
     def _slice_later(self, app: App, process: SimProcess) -> None:
-        delay_ns = app.plan.touch_every_ms * NS_PER_MS // _HOT_SLICES
+        delay_ns = app.plan.touch_every_ms * NS_PER_MS // _slices(app)
         self._machine.at(self._machine.now_ns + delay_ns, lambda: self._slice(app, process))
 
     def _slice(self, app: App, process: SimProcess) -> None:
@@ -295,11 +297,15 @@ class Workload:
             if region.out:
                 missing = True
                 if not process.jobs or not app.showing:
-                    process.touch(region, -(-region.pages // _HOT_SLICES))
+                    process.touch(region, -(-region.pages // _slices(app)))
         app.touching = missing
         if missing:
             self.go(process)
             self._slice_later(app, process)
+
+
+def _slices(app: App) -> int:
+    return _HOT_SLICES if app.plan.touch_every_ms <= _SLICED_MS_MAX else 1
 
 
 def ms(span_ns: int) -> float:

@@ -67,7 +67,12 @@ class Zones:
         """Pages that user space may allocate before every zone is down to ``mark``."""
         if self._single is not None:
             return max(0, self._single.free - self._single.user_marks[mark])
-        return sum(max(0, zone.free - zone.user_marks[mark]) for zone in self.zones)
+        room = 0
+        for zone in self.zones:
+            spare = zone.free - zone.user_marks[mark]
+            if spare > 0:
+                room += spare
+        return room
 
     def balanced(self) -> bool:
         """pgdat_balanced: one zone above its high mark is enough for kswapd to sleep."""
