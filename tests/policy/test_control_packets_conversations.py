@@ -250,6 +250,15 @@ def test_a_subscriber_that_hangs_up_in_the_batch_of_the_kill_is_told_nothing(tag
     assert sends(run) == []
 
 
+@pytest.mark.parametrize("tag", VERSIONS)
+def test_a_client_that_comes_and_goes_in_one_batch_harms_nobody(tag: str) -> None:
+    fleeting = [["conn", 1], command(1, cp.ProcPrio(1001, 10001, 900)), ["hup", 1]]
+    run = converse(tag, ["conn", 0], ["batch", fleeting], command(0, cp.GetKillCount(0, 1000)))
+    assert sends(run) == [(0, cp.KillCountReply(0))]
+    assert [effect for _, effect in run.outside if effect[0] == "close"] == [("close", 1)]
+    assert rows(run) == []  # the kernel tells of the hang-up only, so the message is lost
+
+
 # ---- any conversation ---------------------------------------------------------------------------
 
 messages = st.one_of(

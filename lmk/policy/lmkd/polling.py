@@ -61,14 +61,32 @@ def main_loop(d: Daemon) -> Steps:
                     yield from call_handler(d, d.data_handlers[slot], True, packet_steps(d, slot, event))
                 continue
         # Dropped connections first, so that one which is dropped and made anew in a batch is not lost.
+        too_early: list[HangUpEvent] = []
         for event in events:
             if isinstance(event, HangUpEvent):
-                yield info("lmkd data connection dropped")
-                yield from close_connection(d, d.slot_of.get(event.connection, 0))
+                if not (yield from _hang_up(d, event)):
+                    too_early.append(event)
             elif isinstance(event, ExitEvent) and event.hang_up:
                 yield from _pidfd_hang_up(d)
+        if too_early:
+            # Accepted in this very batch: epoll would tell of the hang-up the next time, and of nothing else.
+            gone = {event.connection for event in too_early}
+            events = tuple(e for e in events if not (isinstance(e, PacketEvent) and e.connection in gone))
         for event in events:
             yield from _handle_event(d, event)
+        for event in too_early:
+            yield from _hang_up(d, event)
+
+
+def _hang_up(d: Daemon, event: HangUpEvent) -> Steps:
+    """EPOLLHUP on a data connection. False: the connection is not accepted yet."""
+    slot = d.slot_of.get(event.connection)
+    if slot is None:
+        return False
+    if d.connections[slot].connection == event.connection:
+        yield info("lmkd data connection dropped")
+        yield from close_connection(d, slot)
+    return True
 
 
 def _turn_while_polling(d: Daemon, handler: Handler) -> Steps:
