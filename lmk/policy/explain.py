@@ -149,19 +149,27 @@ def exists_in(rule: str, b: Behaviour) -> bool:
 def _more(name: str, value: float, limit_name: str, limit: float, unit: str) -> Condition:
     """``value > limit``."""
     holds = value > limit
-    gap = f"{value - limit:g} {unit} above" if holds else f"{limit - value:g} {unit} too low"
-    if not holds and value == limit:
-        gap = "exactly at the limit"
-    return Condition(text=f"{name} {value:g} {unit} > {limit_name} {limit:g} {unit}", holds=holds, gap=gap)
+    gap = f"{_number(value - limit)} {unit} above" if holds else f"{_number(limit - value)} {unit} too low"
+    return _condition(
+        f"{name} {_number(value)} {unit} > {limit_name} {_number(limit)} {unit}", holds, gap, value == limit
+    )
 
 
 def _less(name: str, value: float, limit_name: str, limit: float, unit: str) -> Condition:
     """``value < limit``."""
     holds = value < limit
-    gap = f"{limit - value:g} {unit} below" if holds else f"{value - limit:g} {unit} too high"
-    if not holds and value == limit:
-        gap = "exactly at the limit"
-    return Condition(text=f"{name} {value:g} {unit} < {limit_name} {limit:g} {unit}", holds=holds, gap=gap)
+    gap = f"{_number(limit - value)} {unit} below" if holds else f"{_number(value - limit)} {unit} too high"
+    return _condition(
+        f"{name} {_number(value)} {unit} < {limit_name} {_number(limit)} {unit}", holds, gap, value == limit
+    )
+
+
+def _condition(text: str, holds: bool, gap: str, equal: bool) -> Condition:
+    return Condition(text=text, holds=holds, gap="exactly at the limit" if equal else gap)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:.2f}"
 
 
 def _breached(e: Evaluation, mark: int) -> Condition:

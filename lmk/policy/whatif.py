@@ -138,6 +138,7 @@ TUNABLE = {
         *("swap_free_low_percentage", "thrashing_limit", "thrashing_limit_critical", "swap_util_max"),
         *("filecache_min_kb", "stall_limit_critical", "direct_reclaim_threshold_ms", "swap_compression_ratio"),
         *("lowmem_min_oom_score", "pressure_after_kill_min_score"),
+        *("psi_partial_stall_ms", "psi_complete_stall_ms"),
     ),
     "vmpressure": (
         *("low", "medium", "critical", "upgrade_pressure", "downgrade_pressure"),
@@ -151,11 +152,19 @@ def decision_outcome(decision: Decision, old: LmkdParams, new: LmkdParams, behav
     if decision.ended_early or decision.strategy == "vendor":
         return None
     if decision.evaluations:
+        if decision.by_event and _trigger_ms(decision.level, new) == 0 != _trigger_ms(decision.level, old):
+            # Without the trigger there would have been no such event.
+            return Outcome(fires=False, reason=int(KillReason.NONE), min_adj=0)
         return outcome_with(decision.evaluations, old, new, behaviour)
     if decision.strategy == "vmpressure":
         found = vmpressure_outcome(decision.values, new, behaviour)
         return Outcome(fires=found.fires, reason=int(KillReason.NONE), min_adj=found.min_adj)
     return None
+
+
+def _trigger_ms(level: int, params: LmkdParams) -> int:
+    """The stall that wakes lmkd at a level; 0: no trigger."""
+    return (0, params.psi_partial_stall_ms, params.psi_complete_stall_ms)[level]
 
 
 def smallest_changes(decision: Decision, params: LmkdParams, behaviour: Behaviour) -> tuple[Change, ...]:
@@ -212,7 +221,9 @@ def _words(name: str, old: int, new: int, found: Outcome, killed: bool, victim_a
     head = f"With {PROPERTY_BY_NAME[name].full_name} {new} instead of {old} "
     rule = "lmkd" if found.reason == KillReason.NONE else reason_name(found.reason)
     if not killed:
-        return head + f"{rule} would have killed, down to oom_score_adj {found.min_adj}"
+        return head + f"{rule} would have fired, killing down to oom_score_adj {found.min_adj}"
+    if name in ("psi_partial_stall_ms", "psi_complete_stall_ms"):
+        return head + "there would have been no such pressure event"
     if not found.fires:
         return head + "no rule would have fired"
     return head + f"{rule} would have spared oom_score_adj {victim_adj} (killing only down to {found.min_adj})"

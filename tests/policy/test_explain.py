@@ -136,7 +136,9 @@ def test_a_suggested_change_flips_the_outcome_and_one_unit_less_does_not(data: s
     victim = decision.killed_adjs[0] if decision.killed_adjs else None
 
     def killed(params: LmkdParams) -> bool:
-        return outcome_with(decision.evaluations, p, params, b).kills(victim)
+        outcome = decision_outcome(decision, p, params, b)
+        assert outcome is not None
+        return outcome.kills(victim)
 
     for change in smallest_changes(decision, p, b):
         row = PROPERTY_BY_NAME[change.name]
