@@ -200,6 +200,22 @@ def test_the_helper_killed_under_pressure(device: QemuGuest, process: HelperProc
     assert score.split() == ["-1000", "0::/lmk.protected"]
 
 
+def test_the_adb_server_killed(device: QemuGuest, process: HelperProcess) -> None:
+    with process.connect() as stream:
+        stream.request(SETTINGS, SettingsDone)
+        pid = app(stream, device, 10, 900)
+        server = device.adb_server.pid
+        assert server is not None
+        os.kill(server, signal.SIGKILL)
+        with pytest.raises(DeviceLostError):
+            expect(stream, Failsafe, 10)
+    device.adb.recover(30)
+    with process.connect() as stream:
+        assert stream.hello.worker_starts == 1
+        assert expect(stream, Failsafe, 10)[1].reason in (FailsafeReason.HANGUP, FailsafeReason.SILENT)
+        assert pid in {row.pid for row in stream.table(TableWhich.REGISTERED)}
+
+
 _HOST = """
 import sys, time
 from lmk.device.adb import AdbServer
