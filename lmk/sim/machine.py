@@ -130,6 +130,8 @@ class Machine:
         self.memory_event: Callable[[int], None] | None = None
         self.oom: Callable[[], bool] = lambda: False
         self.disturbed: Callable[[dict[Region, None]], None] = lambda _: None
+        #: Set by whoever has something for the one that waits.
+        self.interrupted = False
         #: Events and steps so far; at the limit the run ends with an error.
         self.events = 0
         self._events_max = events_max
@@ -154,10 +156,10 @@ class Machine:
         self._sequence += 1
         heapq.heappush(self._heap, (max(t_ns, self.now_ns), priority, self._sequence, call))
 
-    def advance(self, until_ns: int | None, stop: Callable[[], bool]) -> None:
-        """Let time pass until ``until_ns`` or ``stop()``, whichever comes first. Raises InfraError over budget."""
+    def advance(self, until_ns: int | None) -> None:
+        """Let time pass until ``until_ns`` or an interrupt, whichever comes first. Raises InfraError over budget."""
         heap = self._heap
-        while not stop():
+        while not self.interrupted:
             next_ns = heap[0][0] if heap else None
             poll_ns = self.psi.poll_at_ns
             if poll_ns is not None and (next_ns is None or poll_ns < next_ns):

@@ -82,6 +82,8 @@ class Psi:
         self._poll_totals = [0] * _STATES
         self._average_totals = [0] * _STATES
         self._averages = [[0, 0, 0] for _ in range(_STATES)]
+        #: All averages are zero.
+        self._calm = True
         self._next_average_ns = _PERIOD_NS
         self._last_average_ns = 0
         self._triggers: list[Trigger] = []
@@ -230,12 +232,18 @@ class Psi:
         self._next_average_ns = expires + (1 + missed) * _PERIOD_NS
         period = now_ns - (self._last_average_ns + missed * _PERIOD_NS)
         self._last_average_ns = now_ns
+        if not self._calm or self._totals != self._average_totals:
+            self._decay_all(period, missed)
+
+    def _decay_all(self, period: int, missed: int) -> None:
+        self._calm = True
         for state in range(_STATES):
             sample = min(period, self._totals[state] - self._average_totals[state])
             self._average_totals[state] += sample
             averages = self._averages[state]
             if not sample and not any(averages):
                 continue
+            self._calm = False
             active = sample * 100 // max(1, period) * _FIXED_1
             for index, exp in enumerate(_EXP):
                 if missed:

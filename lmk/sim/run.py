@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lmk.engine.kills import KillJournal
 from lmk.engine.loop import Observer, run_policy
 from lmk.engine.observer import RecordingObserver
 from lmk.errors import LmkError
-from lmk.policy.api import EventLog, Log, Policy, Request
+from lmk.policy.api import EventLog, Kill, Log, Policy, ReadProcess, Request, Wait
 from lmk.policy.decision import Decision
 from lmk.record.reader import RecordReader
 from lmk.record.writer import RecordWriter, update_meta
@@ -96,9 +96,7 @@ def _simulate(plan: SimPlan, writer: RecordWriter) -> str:
             }
         }
     )
-    recording: Observer = RecordingObserver(writer)
-    observers = [_WithoutReads(recording) if long else recording, journal]
-    why = run_policy(plan.make_policy(), target, _All(observers))
+    why = run_policy(plan.make_policy(), target, _Observers(RecordingObserver(writer), journal, reads=not long))
     writer.meta({"duration_ms": plan.timeline.duration_ms, "sim_events": target.machine.events})
     return why
 
@@ -121,21 +119,25 @@ def _facts(plan: SimPlan) -> dict[str, Any]:
     }
 
 
-class _WithoutReads:
-    """Lets decisions and logs pass; what was read can be had again by running the same seed."""
+class _Observers:
+    """The recorder and the journal of kills, each shown what it may want to see: most exchanges are neither's.
 
-    def __init__(self, inner: Observer) -> None:
-        self._inner = inner
+    ``reads`` False: the record gets decisions and logs alone; what was read can be had again from the same seed.
+    """
 
-    def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
-        if isinstance(request, (Decision, EventLog, Log)):
-            self._inner.exchanged(t_ns, request, answer)
-
-
-class _All:
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = observers
+    def __init__(self, recording: Observer, journal: KillJournal, *, reads: bool) -> None:
+        self._recording = recording
+        self._journal = journal
+        self._reads = reads
 
     def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
-        for observer in self._observers:
-            observer.exchanged(t_ns, request, answer)
+        kind = type(request)
+        if self._reads or kind in _RECORDED_ALWAYS:
+            self._recording.exchanged(t_ns, request, answer)
+        if kind in _JOURNALED:
+            self._journal.exchanged(t_ns, request, answer)
+
+
+_RECORDED_ALWAYS = frozenset({Decision, EventLog, Log})
+#: What KillJournal looks at.
+_JOURNALED = frozenset({ReadProcess, Kill, EventLog, Decision, Wait})

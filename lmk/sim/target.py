@@ -91,6 +91,8 @@ class SimTarget:
             self._listener.started(t_ns)
             self._sample()
         self._listener.app_event(t_ns, kind, body)
+        if kind == "done":
+            self.machine.interrupted = True
         if kind == "spawned":
             process = self.activity.apps_process(int(body["pid"]))
             self._processes[process.pid] = process
@@ -110,6 +112,7 @@ class SimTarget:
     def reaped(self, pid: int, release_errno: int, took_ms: int) -> None:
         """See ``lmk.sim.deaths.Listener``."""
         self._apart.append(api.ReapedEvent(pid, 0, release_errno, took_ms))
+        self.machine.interrupted = True
 
     def kernel_oom_kill(self, process: SimProcess, t_ns: int) -> None:
         """See ``lmk.sim.deaths.Listener``."""
@@ -118,6 +121,7 @@ class SimTarget:
     def process_died(self, process: SimProcess, signal: int) -> None:
         """See ``lmk.sim.deaths.Listener``."""
         del self._processes[process.pid]
+        self.machine.interrupted = True
         self.activity.died(process, signal)
 
     def _living(self) -> list[SimProcess]:
@@ -133,7 +137,8 @@ class SimTarget:
         if self._waiting_for is not request or self._deadline_ns is None:
             timeout = request.timeout_ms
             self._deadline_ns = None if timeout is None else machine.now_ns + timeout * NS_PER_MS
-        machine.advance(self._deadline_ns, self._must_return)
+        machine.interrupted = self._has_news()
+        machine.advance(self._deadline_ns)
         if self._apart:
             # Such an event does not end the wait: the first deadline holds when the same request comes again.
             self._waiting_for = request
@@ -147,10 +152,14 @@ class SimTarget:
         events.extend(api.ExitEvent(handle) for handle in self._watched if self._handles[handle].dead)
         return api.Wakeup(tuple(events))
 
-    def _must_return(self) -> bool:
+    def _has_news(self) -> bool:
         if self._ready or self._apart or self.activity.done:
             return True
         return any(self._handles[handle].dead for handle in self._watched)
+
+    def _news(self, event: api.Event) -> None:
+        self._ready.append(event)
+        self.machine.interrupted = True
 
     def _begin(self) -> None:
         self._ready.append(api.ConnectEvent(_CONNECTION))
@@ -160,9 +169,9 @@ class SimTarget:
 
     def _deliver(self, event: api.Event, delay_ns: int) -> None:
         if delay_ns:
-            self.machine.at(self.machine.now_ns + delay_ns, lambda: self._ready.append(event), PRIORITY_KERNEL)
+            self.machine.at(self.machine.now_ns + delay_ns, lambda: self._news(event), PRIORITY_KERNEL)
         else:
-            self._ready.append(event)
+            self._news(event)
 
     def _psi_event(self, level: int) -> None:
         self._deliver(api.PressureEvent(level), self._event_ns)
