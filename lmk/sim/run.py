@@ -26,7 +26,7 @@ from lmk.report.summary import run_json
 from lmk.sim.listener import RecordingListener
 from lmk.sim.target import SimTarget
 
-#: From here on a run's record holds decisions, kills, samples and events, but not each single exchange.
+#: From here on a run's record holds what led to something, kills, samples and events, not each single exchange.
 LONG_RUN_MS = 30 * 60_000
 #: Samples per run at most; never closer than a live run's.
 _SAMPLES_MAX = 2000
@@ -122,7 +122,7 @@ def _facts(plan: SimPlan) -> dict[str, Any]:
 class _Observers:
     """The recorder and the journal of kills, each shown what it may want to see: most exchanges are neither's.
 
-    ``reads`` False: the record gets decisions and logs alone; what was read can be had again from the same seed.
+    ``reads`` False: the record gets logs and decisions that had a reason; the rest can be had again from the seed.
     """
 
     def __init__(self, recording: Observer, journal: KillJournal, *, reads: bool) -> None:
@@ -132,12 +132,12 @@ class _Observers:
 
     def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
         kind = type(request)
-        if self._reads or kind in _RECORDED_ALWAYS:
+        if self._reads or kind in _LOGS or (isinstance(request, Decision) and request.reason >= 0):
             self._recording.exchanged(t_ns, request, answer)
         if kind in _JOURNALED:
             self._journal.exchanged(t_ns, request, answer)
 
 
-_RECORDED_ALWAYS = frozenset({Decision, EventLog, Log})
+_LOGS = frozenset({EventLog, Log})
 #: What KillJournal looks at.
 _JOURNALED = frozenset({ReadProcess, Kill, EventLog, Decision, Wait})
