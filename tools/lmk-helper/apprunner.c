@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "apprunner_adj.h"
@@ -346,8 +347,9 @@ static void protect(const struct options *options)
 	lmk_write_file(AT_FDCWD, "/proc/self/oom_score_adj", "-1000", 5);
 	mlockall(MCL_CURRENT | MCL_FUTURE);
 	setrlimit(RLIMIT_NOFILE, &files);
+	/* By system call: musl's own sched_setscheduler only answers ENOSYS. */
 	if (options->realtime)
-		sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &priority);
+		syscall(SYS_sched_setscheduler, 0, SCHED_RR | SCHED_RESET_ON_FORK, &priority);
 }
 
 static int usage(void)
