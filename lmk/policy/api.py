@@ -289,6 +289,19 @@ class ReadProcess:
 
 
 @attrs.frozen
+class ListProcesses:
+    """Every process that /proc shows, kernel threads left out. Answer: pids, ascending. lmkd never asks."""
+
+
+@attrs.frozen
+class ListGroups:
+    """The cgroups directly below one of cgroup v2 ("" is the root). Answer: a tuple of their paths, sorted, or
+    ``FileError``. lmkd never asks."""
+
+    group: str
+
+
+@attrs.frozen
 class ReadSizes:
     """Resident pages of each pid, in order: second number of ``/proc/<pid>/statm``. Answer: a sequence
     with one element per pid, each an ``int``, the text of statm (``str``), or ``FileError``."""
@@ -396,7 +409,7 @@ class StartReaper:
 
 @attrs.frozen
 class Kill:
-    """SIGKILL. Answer: ``Killed``.
+    """Send ``signal``, SIGKILL unless said otherwise. Answer: ``Killed``.
 
     ``handle`` None: by pid (``kill``), else through the pidfd. ``queue``: hand it to a reaper thread;
     when as many kills are active as there are threads, the target sends the signal at once
@@ -409,6 +422,7 @@ class Kill:
     queue: bool
     #: Android 13.0: sent at once, it also releases the memory, and a failure of that is the answer's errno.
     release: bool = False
+    signal: int = SIGKILL
 
 
 @attrs.frozen

@@ -182,33 +182,34 @@ def read_meminfo(d: Daemon) -> Steps:
         pages = [c_div(number, page_kib) for number in numbers]
     gpu_kib = 0 if d.gpu_map_missing else (yield from _read_gpu_kib(d))
     dirty = pages.pop()
+    free, cached, swap_cached, buffers, shmem, unevictable, swap_total, swap_free = pages[:8]
     memory = MemoryInfo(
         logged=pages,
         dirty=dirty,
         gpu_kib=gpu_kib,
-        free=pages[0],
-        shmem=pages[4],
-        unevictable=pages[5],
-        swap_cached=pages[2],
-        swap_total=pages[6],
-        swap_free=pages[7],
+        free=free,
+        shmem=shmem,
+        unevictable=unevictable,
+        swap_cached=swap_cached,
+        swap_total=swap_total,
+        swap_free=swap_free,
         anon=wrap(pages[8] + pages[9]),
         active_file=pages[10],
         inactive_file=pages[11],
         cma_free=pages[18],
-        file_pages=wrap(pages[1] + pages[2] + pages[3]),
+        file_pages=wrap(cached + swap_cached + buffers),
+        easy=wrap(free + pages[11]),
     )
-    memory.easy = _easily_available(memory, d)
+    if d.params.relaxed_available_memory and d.params.swap_compression_ratio:
+        memory.easy = _relaxed_available(memory, d.params)
     return memory
 
 
-def _easily_available(memory: MemoryInfo, d: Daemon) -> int:
-    easy = wrap(memory.free + memory.inactive_file)
-    ratio, divisor = d.params.swap_compression_ratio, d.params.swap_compression_ratio_div
-    if d.params.relaxed_available_memory and ratio:
-        compressible = c_div(wrap((ratio - divisor) * memory.anon), ratio)
-        easy = wrap(easy + memory.active_file - memory.dirty + compressible)
-    return easy
+def _relaxed_available(memory: MemoryInfo, params: LmkdParams) -> int:
+    """Easily available memory where active file pages and compressible memory count too."""
+    ratio, divisor = params.swap_compression_ratio, params.swap_compression_ratio_div
+    compressible = c_div(wrap((ratio - divisor) * memory.anon), ratio)
+    return wrap(memory.easy + memory.active_file - memory.dirty + compressible)
 
 
 def _read_gpu_kib(d: Daemon) -> Steps:

@@ -213,7 +213,8 @@ def kill_one(d: Daemon, record: Process, context: KillContext) -> Steps:
         return 0 if d.behaviour.failed_kill_is_zero else -1
     d.last_kill_ns = context.now_ns
     context.killed.append((pid, record.adj))
-    yield from _count_kill(d, record.adj)
+    if not _count_kill(d, record.adj):
+        yield warning(f"Number of distinct oomadj levels exceeds {d.behaviour.kill_counter_slots}")
     line = info(_kill_line(d, record, victim, context))
     event = EventLog(killinfo(d, record, context, victim))
     first, second = (line, event) if d.behaviour.line_before_killinfo else (event, line)
@@ -272,23 +273,25 @@ def killinfo(d: Daemon, record: Process, context: KillContext | None, victim: Vi
         c_int32(context.thrashing),
         c_int32(context.max_thrashing),
         *context.psi,
-        0,
-        0,
     ]
-    return tuple(fields[: d.behaviour.killinfo_fields])
+    wanted = d.behaviour.killinfo_fields
+    if len(fields) == wanted:
+        return tuple(fields)
+    return (*fields, 0, 0)[:wanted]
 
 
-def _count_kill(d: Daemon, adj: int) -> Steps:
-    """inc_killcnt: 16 bits per score, silently wrapping, for the first scores that occur."""
+def _count_kill(d: Daemon, adj: int) -> bool:
+    """inc_killcnt: 16 bits per score, silently wrapping, for the first scores that occur; False: one too many."""
     counters = d.counters
     counts = counters.by_adj
+    counters.total = (counters.total + 1) & 0xFFFF_FFFF
     if adj in counts:
         counts[adj] = (counts[adj] + 1) & 0xFFFF
     elif len(counts) < d.behaviour.kill_counter_slots:
         counts[adj] = 1
     else:
-        yield warning(f"Number of distinct oomadj levels exceeds {d.behaviour.kill_counter_slots}")
-    counters.total = (counters.total + 1) & 0xFFFF_FFFF
+        return False
+    return True
 
 
 def _send_statistics(
