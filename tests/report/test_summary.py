@@ -47,7 +47,13 @@ MS = 1_000_000
 def run(tmp_path: Path) -> dict[str, Any]:
     with RecordWriter(tmp_path) as writer:
         writer.meta({"config": "phone-2gb", "scenario": "app-switching", "zero_ns": 1000 * MS, "duration_ms": 9000})
-        writer.meta({"expectations": [{"name": "foreground_kills", "met": False, "observed": 1, "limit": {"min": None, "max": 0}}]})
+        writer.meta(
+            {
+                "expectations": [
+                    {"name": "foreground_kills", "met": False, "observed": 1, "limit": {"min": None, "max": 0}}
+                ]
+            }
+        )
         cached = KillRow(t_ns=3000 * MS, pid=7, name="com.a", oom_score_adj=915, reason_code=8, freed_kib=2048)
         writer.kill(cached)
         writer.kill(KillRow(t_ns=2000 * MS, pid=8, name="com.b", oom_score_adj=0, reason_code=1))
