@@ -52,6 +52,8 @@ class Intake:
         self._alone: deque[api.Event] = deque()  # events that never share a Wakeup
         self._exited: set[int] = set()
         self._kills: dict[int, int] = {}  # request id of a kill -> device time of the wake-up that led to it
+        self._open: set[int] = set()  # connections the policy knows
+        self._unconfirmed: set[int] = set()  # of them, those not heard of since the stream came back
         self.watched: set[int] = set()
         #: what the helper did for each PROCPRIO of the packets just delivered, by pid and in order
         self.registered: dict[int, deque[ControlPid]] = {}
@@ -80,6 +82,17 @@ class Intake:
             self.registered.setdefault(process.pid, deque()).append(process)
         self._registered.clear()
         return api.Wakeup(tuple(events)) if events else None
+
+    def stream_came_back(self) -> None:
+        """After a loss the helper names every client that is still connected; see ``drop_unconfirmed``."""
+        self._unconfirmed = set(self._open)
+
+    def drop_unconfirmed(self) -> None:
+        """Clients it did not name went while nobody looked."""
+        for connection in sorted(self._unconfirmed):
+            self._open.discard(connection)
+            self._events.append(api.HangUpEvent(connection))
+        self._unconfirmed.clear()
 
     def take_vmpressure(self) -> tuple[int, int, int]:
         """Read and clear the counts of the vmpressure eventfds."""
@@ -121,8 +134,12 @@ class Intake:
             case m.Control():
                 self._take_packet(message)
             case m.ControlConnection(event=ControlEvent.CONNECT):
-                self._events.append(api.ConnectEvent(message.connection))
+                self._unconfirmed.discard(message.connection)
+                if message.connection not in self._open:
+                    self._open.add(message.connection)
+                    self._events.append(api.ConnectEvent(message.connection))
             case m.ControlConnection():
+                self._open.discard(message.connection)
                 self._events.append(api.HangUpEvent(message.connection))
             case m.Exited():
                 self._exited.add(message.handle)

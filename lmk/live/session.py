@@ -22,7 +22,7 @@ from lmk.device.adb import AdbDevice
 from lmk.device.apprunner import AppEvent, AppRunner
 from lmk.device.helper import HelperStream, start_helper
 from lmk.device.helper_messages import Ran, SettingsDone
-from lmk.device.helper_requests import Run, Settings, Stop
+from lmk.device.helper_requests import Run, Settings
 from lmk.device.helper_types import FailsafeMode, SettingItem, SettingsFlag
 from lmk.engine.kills import KillJournal
 from lmk.engine.loop import run_policy
@@ -33,6 +33,7 @@ from lmk.live.clock import DeviceClock
 from lmk.live.devices import OpenDevice, TargetName, open_device
 from lmk.live.files import CANDIDATES, SAMPLE_MASK, candidate_fields
 from lmk.live.listener import RunListener
+from lmk.live.steady import SteadyStream
 from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, stock_lmkd_runs
 from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget, reap_method
@@ -152,7 +153,7 @@ class _Session:
         stock = stock_lmkd_runs(properties)
         params = load_params(properties, behaviour(plan.config.android))
         self._candidate_fields = candidate_fields(per_app_memcg=params.per_app_memcg)
-        with start_helper(adb).connect() as stream, self._taken_over(stream, stock):
+        with SteadyStream(self._connector(adb)) as stream, self._taken_over(stream, stock):
             self._measure_clock(stream)
             self._note_device(adb, stream)
             apps = AppDriver(
@@ -187,8 +188,22 @@ class _Session:
                 self._writer.meta({"device_kills": logged_kills(adb)})
             return why
 
+    def _connector(self, adb: AdbDevice) -> Callable[[], HelperStream]:
+        process = start_helper(adb)
+        first = True
+
+        def connect() -> HelperStream:
+            nonlocal first
+            if not first:
+                self._watcher.progress("warning: the helper's stream was lost, connecting again", None)
+                adb.recover(5.0)
+            first = False
+            return process.connect()
+
+        return connect
+
     @contextlib.contextmanager
-    def _taken_over(self, stream: HelperStream, stock: bool) -> Iterator[None]:
+    def _taken_over(self, stream: SteadyStream, stock: bool) -> Iterator[None]:
         """The device's own lmkd is out of the way meanwhile, and back afterwards."""
         if stock and not self._plan.dry_run:
             stream.request(Run(argv=("stop", SERVICE)), Ran)
@@ -206,16 +221,15 @@ class _Session:
         try:
             yield
         finally:
-            with contextlib.suppress(LmkError):  # the error that matters is on its way already
-                stream.done(Stop(handback=int(stock and not self._plan.dry_run)), timeout_s=30)
+            stream.stop(handback=stock and not self._plan.dry_run)
 
-    def _measure_clock(self, stream: HelperStream) -> None:
+    def _measure_clock(self, stream: SteadyStream) -> None:
         for _ in range(20):
             before_ns = time.monotonic_ns()
             device_ns = stream.ping().now_ns
             self._clock.observe(before_ns, device_ns, time.monotonic_ns())
 
-    def _note_device(self, adb: AdbDevice, stream: HelperStream) -> None:
+    def _note_device(self, adb: AdbDevice, stream: SteadyStream) -> None:
         swap_kib = int(adb.check_shell("grep SwapTotal /proc/meminfo").split()[1])
         self._writer.meta(
             {

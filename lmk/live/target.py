@@ -37,6 +37,8 @@ _OPS = {FileOp.NONE: "write", FileOp.OPEN: "open", FileOp.IO: "write", FileOp.RE
 _TGID = re.compile(r"^Tgid:\s*(\d+)", re.MULTILINE)
 #: How often the counters are sampled while nothing else does.
 SAMPLE_INTERVAL_MS = 250
+#: A helper names its clients right after its hello; those not named by then are gone.
+CLIENTS_NAMED_MS = 500
 LOG_TAG = "lowmemorykiller"
 KILLINFO_TAG = 10195355
 
@@ -47,6 +49,10 @@ class Stream(Asker, Protocol):
     @property
     def hello(self) -> m.Hello:
         """What the helper said of itself."""
+
+    @property
+    def lost(self) -> int:
+        """How often the stream was lost and came back."""
 
     def send(self, message: r.Request) -> None:
         """Send without wanting an answer."""
@@ -87,6 +93,8 @@ class LiveTarget:
         self._cgroups: dict[int, str] = {}
         self._stat_paths: dict[str, int] = {}
         self._sampled_at_ns = 0
+        self._losses = 0
+        self._came_back_ns = 0
         self._handlers = self._request_handlers()
 
     # ---- Target
@@ -138,8 +146,22 @@ class LiveTarget:
         came = False
         while (found := self._stream.next_event(0 if came else timeout_s)) is not None:
             came = True
+            self._notice_loss()
             self._intake.take(*found)
+        self._notice_loss()
         return came
+
+    def _notice_loss(self) -> None:
+        """The stream was lost and came back: say so, and sort out whose clients are still there."""
+        now_ns = self.now_ns()
+        if self._stream.lost != self._losses:
+            self._losses = self._stream.lost
+            self._came_back_ns = now_ns
+            self._intake.stream_came_back()
+            self._listener.device_event(now_ns, "reconnected", {"losses": self._losses})
+        elif self._came_back_ns and now_ns - self._came_back_ns > CLIENTS_NAMED_MS * NS_PER_MS:
+            self._came_back_ns = 0
+            self._intake.drop_unconfirmed()
 
     def _sample_sometimes(self, now_ns: int) -> None:
         if now_ns - self._sampled_at_ns >= SAMPLE_INTERVAL_MS * NS_PER_MS:

@@ -27,6 +27,7 @@ from lmk.device.helper_types import SettingsFlag
 from lmk.engine.loop import run_policy
 from lmk.live.clock import DeviceClock
 from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS
+from lmk.live.steady import SteadyStream
 from lmk.live.target import LiveTarget
 from lmk.policy import api
 from lmk.policy.lmkd import control_packets as cp
@@ -71,7 +72,7 @@ class Server:
             candidates=CANDIDATES,
             candidate_fields=VICTIM_FIELDS,
         )
-        with self.helper.connect() as stream:
+        with SteadyStream(self.helper.connect) as stream:
             stream.request(settings, SettingsDone)
             clock = DeviceClock()
             before_ns = time.monotonic_ns()

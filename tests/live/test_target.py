@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from lmk.engine.observer import RecordingObserver
 from lmk.live.clock import DeviceClock
 from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS
 from lmk.live.listener import RunListener
+from lmk.live.steady import SteadyStream
 from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget
 from lmk.policy.api import Memcg, Policy, Request
@@ -87,6 +90,8 @@ class Scene:
         self._until_s = time.monotonic() + 20
         self._sockets: list[Any] = []
         self.taken: TakenTable | None = None
+        self.worker_pid = 0
+        self.disaster: Callable[[], None] = lambda: None
 
     def advance(self) -> str | None:
         """Housekeeping: the next thing that happens to the device."""
@@ -98,6 +103,7 @@ class Scene:
             client = self.helper.lmkd_client()
             client.send(encode_command(ProcPrio(pid=self.victim.pid, uid=10001, adj=900)))
             self._sockets.append(client)
+            self.disaster()
         elif self._step < 12:
             self.scan(self._step)
             with contextlib.suppress(OSError):  # nobody has armed a trigger
@@ -146,8 +152,9 @@ def play(scene: Scene, policy: Policy, directory: Path, *, dry_run: bool = False
         candidates=CANDIDATES,
         candidate_fields=VICTIM_FIELDS,
     )
-    with RecordWriter(directory) as writer, scene.helper.connect() as stream:
+    with RecordWriter(directory) as writer, SteadyStream(scene.helper.connect) as stream:
         stream.request(settings, SettingsDone)
+        scene.worker_pid = stream.hello.pid
         clock = DeviceClock()
         before_ns = time.monotonic_ns()
         clock.observe(before_ns, stream.ping().now_ns, time.monotonic_ns())
@@ -201,3 +208,16 @@ def test_without_a_policy_nobody_dies_but_the_socket_is_served(scene: Scene, tmp
         assert record.kills() == []
     assert scene.victim.poll() is None
     assert scene.proc.adj(scene.victim.pid) == 900
+
+
+def test_a_worker_that_dies_in_the_middle_is_not_the_end(scene: Scene, tmp_path: Path) -> None:
+    def kill_worker() -> None:
+        time.sleep(0.3)  # until the registration has arrived
+        os.kill(scene.worker_pid, signal.SIGKILL)
+
+    scene.disaster = kill_worker
+    with play(scene, make_policy("lmkd", "14Q2"), tmp_path / "run") as record:
+        assert [k.pid for k in record.kills()] == [scene.victim.pid]
+        assert record.device_events("reconnected")
+        assert record.device_events("failsafe")
+    assert scene.victim.wait(5) == -9
