@@ -13,7 +13,7 @@ from lmk.config.find import find_config, find_scenario
 from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline
 from lmk.errors import UserError
-from lmk.policy.registry import POLICIES, make_policy
+from lmk.policy.registry import SIM_POLICIES, make_policy
 from lmk.record.export import export_record
 from lmk.record.reader import RecordReader
 from lmk.sim.check import check_plan
@@ -29,7 +29,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "scenario", nargs="?", default=DEFAULT_SCENARIO, metavar="SCENARIO", help="a scenario (app-switching)"
     )
-    parser.add_argument("--policy", default="lmkd", choices=POLICIES, help="who decides (lmkd)")
+    parser.add_argument("--policy", default="lmkd", choices=SIM_POLICIES, help="who decides (lmkd)")
     parser.add_argument("--seed", type=int, help="another seed than the scenario's")
     parser.add_argument(
         "--calibration",

@@ -541,6 +541,8 @@ Request = (
     | CgroupAttributePath
     | ReadFile
     | ReadProcess
+    | ListProcesses
+    | ListGroups
     | ReadSizes
     | ProcessExists
     | CheckWritable

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lmk.policy.api import Policy
+from lmk.policy.earlyoom import EarlyoomPolicy
 from lmk.policy.lmkd.policy import LmkdPolicy
 from lmk.policy.none import NonePolicy
+from lmk.policy.systemd_oomd import SystemdOomdPolicy
 
 POLICIES = ("lmkd", "none")
+#: For comparison, in the simulator alone: they ask for what the helper on a device does not answer.
+SIM_POLICIES = (*POLICIES, "earlyoom", "systemd-oomd")
 
 
 def make_policy(name: str, android: str) -> Policy:
-    """A fresh policy. ``android``: lmkd's release tag ("14Q2"). KeyError for a name that is not in ``POLICIES``."""
-    makers: dict[str, Callable[[str], Policy]] = {"lmkd": LmkdPolicy, "none": NonePolicy}
+    """A fresh policy. ``android``: lmkd's release tag ("14Q2"). KeyError for a name not in ``SIM_POLICIES``."""
+    makers: dict[str, Callable[[str], Policy]] = {
+        "lmkd": LmkdPolicy,
+        "none": NonePolicy,
+        "earlyoom": lambda _: EarlyoomPolicy(),
+        "systemd-oomd": lambda _: SystemdOomdPolicy(),
+    }
     return makers[name](android)

@@ -39,6 +39,7 @@ class Compactor:
 
     writes_memory = False
     io_waiting = False
+    of_app = False
 
     def __init__(self, machine: Machine, done: Callable[[SimProcess, dict[str, Any]], None]) -> None:
         self._machine = machine

@@ -10,7 +10,7 @@ from lmk.sim.machine import PRIORITY_KERNEL, Machine
 from lmk.sim.process import SimProcess
 from lmk.sim.reaper import Exit, Reap, Teardown
 from lmk.sim.zone import PAGE_KIB
-from lmk.units import NS_PER_S, NS_PER_US
+from lmk.units import NS_PER_S, NS_PER_US, c_div
 
 SIGKILL, SIGTERM = 9, 15
 #: mm/oom_kill.c
@@ -52,6 +52,8 @@ class Deaths:
             self._reaping += 1
         signal_ns = machine.now_ns + calibration.signal_us * NS_PER_US
         outcome: dict[str, int | str | None] = {
+            "uid": process.plan.uid,
+            "oom_score_adj": process.adj,
             "event_to_signal_us": calibration.signal_us,
             "reap_method": "simulated" if queued else "none",
         }
@@ -148,13 +150,24 @@ class Deaths:
 
     def _worst(self) -> SimProcess | None:
         """oom_badness and select_bad_process: the first one with the most points."""
-        memory = self._machine.memory
-        total_pages = memory.zones.managed + (memory.zram.slots if memory.zram is not None else 0)
         worst, most = None, 0
         for process in self._processes():
             if process.adj == OOM_SCORE_ADJ_MIN or process.killed:
                 continue
-            points = process.rss_pages + process.swap_pages + process.adj * (total_pages // 1000)
+            points = self._badness(process)
             if worst is None or points > most:
                 worst, most = process, points
         return worst
+
+    def _badness(self, process: SimProcess) -> int:
+        return process.rss_pages + process.swap_pages + process.adj * (self._total_pages() // 1000)
+
+    def _total_pages(self) -> int:
+        memory = self._machine.memory
+        return memory.zones.managed + (memory.zram.slots if memory.zram is not None else 0)
+
+    def oom_score(self, process: SimProcess) -> int:
+        """/proc/PID/oom_score (fs/proc/base.c, proc_oom_score)."""
+        if process.adj == OOM_SCORE_ADJ_MIN:
+            return 0
+        return max(0, c_div((1000 + c_div(self._badness(process) * 1000, self._total_pages())) * 2, 3))

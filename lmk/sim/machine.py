@@ -44,6 +44,8 @@ class Runner(Protocol):
     def writes_memory(self) -> bool: ...
     @property
     def io_waiting(self) -> bool: ...
+    @property
+    def of_app(self) -> bool: ...
     def quiet_ns(self, machine: Machine) -> int | None: ...
     def run(self, machine: Machine, span_ns: int) -> Usage: ...
 
@@ -53,6 +55,7 @@ class Kswapd:
 
     writes_memory = False
     io_waiting = False
+    of_app = False
 
     def __init__(self) -> None:
         self.awake = False
@@ -125,6 +128,8 @@ class Machine:
         self.now_ns = 0
         self.cpus = config.cpus
         self.psi = Psi(config.cpus, self._psi_fired)
+        #: Of what apps do, once somebody asks.
+        self._apps_psi: Psi | None = None
         self.kswapd = Kswapd()
         self.psi_event: Callable[[int], None] = lambda _: None
         self.memory_event: Callable[[int], None] | None = None
@@ -190,6 +195,12 @@ class Machine:
                 f"the simulation reached its budget of {self._events_max} events at {self.now_ns / 1e9:.1f} s",
                 "a smaller scenario, or a larger --event-budget",
             )
+
+    def apps_psi(self) -> Psi:
+        """Memory pressure of the apps' cgroup; it is kept from the first question on."""
+        if self._apps_psi is None:
+            self._apps_psi = Psi(self.cpus, lambda _: None)
+        return self._apps_psi
 
     # ---- runners
 
@@ -270,7 +281,10 @@ class Machine:
         if direct_before and not self._in_direct_reclaim:
             self.reclaim_event(kswapd=False, begin=False)
         self.now_ns += span_ns
-        self._account(usages, span_ns)
+        self._account(self.psi, usages, span_ns)
+        if self._apps_psi is not None:
+            own = [usage for runner, usage in zip(runners, usages, strict=True) if runner.of_app]
+            self._account(self._apps_psi, own, span_ns)
         for runner in runners:
             if not runner.runnable:
                 self.remove_runner(runner)
@@ -293,7 +307,7 @@ class Machine:
             span_ns = min(span_ns, max(until_low_ns, STEP_MAX_NS if self.kswapd.awake else STEP_MIN_NS))
         return max(1, min(span_ns, limit_ns))
 
-    def _account(self, usages: list[tuple[int, Usage]], span_ns: int) -> None:
+    def _account(self, psi: Psi, usages: list[tuple[int, Usage]], span_ns: int) -> None:
         """What each CPU did, for PSI (psi_group_change, test_states)."""
         wanted, cpus = self._share
         lanes: dict[int, list[Usage]] = {}
@@ -308,7 +322,7 @@ class Machine:
             else:
                 spans = _shared(here, span_ns, wanted, cpus)
             if spans[5]:
-                self.psi.account(lane, spans, self.now_ns)
+                psi.account(lane, spans, self.now_ns)
 
 
 def _shared(usages: list[Usage], span_ns: int, wanted: int, cpus: int) -> tuple[int, int, int, int, int, int]:

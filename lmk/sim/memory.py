@@ -100,6 +100,8 @@ class Memory:
         self.swap_in_ns = calibration.swap_fault_ns + cost.read_ns
         #: Changes with everything that a sample of the counters would show.
         self.revision = 0
+        #: Pages scanned by the group they are charged to (memory.stat's pgscan).
+        self.scanned: dict[int, int] = {}
         #: Regions in use that lost pages since somebody looked.
         self.disturbed: dict[Region, None] = {}
 
@@ -205,6 +207,8 @@ class Memory:
     def charge_files(self, regions: tuple[Region, ...], group: int, now_ns: int) -> None:
         """A new process with a memory cgroup of its own opens its files: what of them is cached counts for it."""
         if not self._groups:
+            for region in regions:
+                region.group = group
             return
         for region in regions:
             resident = region.resident
@@ -235,6 +239,7 @@ class Memory:
             scanned += batch.kept
             for region, pages in batch.victims:
                 scanned += pages
+                self.scanned[region.group] = self.scanned.get(region.group, 0) + pages
                 room = (max(0, budget_ns - spent) // self.swap_out_ns + 1) if region.kind == ANON else pages
                 done = self._evict(region, pages, room, now_ns)
                 reclaimed += done

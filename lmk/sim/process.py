@@ -62,6 +62,8 @@ class SimProcess:
         self.pid = pid
         self.plan = plan
         self.born_ns = born_ns
+        #: In the cgroup of apps (android.os.Process.FIRST_APPLICATION_UID).
+        self.of_app = plan.uid >= 10000
         self.adj = 0
         self.locked_pages = 0
         anon = plan.anon_kib // PAGE_KIB
@@ -291,9 +293,11 @@ class Busy:
 
     writes_memory = False
     io_waiting = False
+    of_app = False
 
     def __init__(self, process: SimProcess) -> None:
         self._process = process
+        self.of_app = process.of_app
         self.lane = -1
         self.active = False
 

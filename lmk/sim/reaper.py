@@ -65,6 +65,7 @@ class Exit:
 
     writes_memory = False
     io_waiting = False
+    of_app = False
     runnable = True
 
     def __init__(self, teardown: Teardown, machine: Machine, done: Callable[[int], None]) -> None:
@@ -107,6 +108,7 @@ class Reap:
 
     writes_memory = False
     io_waiting = False
+    of_app = False
     runnable = True
 
     def __init__(self, teardown: Teardown, done: Callable[[int], None] = lambda _: None) -> None:

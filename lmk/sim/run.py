@@ -132,10 +132,14 @@ class _Observers:
 
     def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
         kind = type(request)
-        if self._reads or kind in _LOGS or (isinstance(request, Decision) and request.reason >= 0):
+        if self._reads or kind in _LOGS or (isinstance(request, Decision) and _led_to_something(request)):
             self._recording.exchanged(t_ns, request, answer)
         if kind in _JOURNALED:
             self._journal.exchanged(t_ns, request, answer)
+
+
+def _led_to_something(decision: Decision) -> bool:
+    return decision.reason >= 0 or bool(decision.killed_pids)
 
 
 _LOGS = frozenset({EventLog, Log})

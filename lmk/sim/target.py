@@ -14,7 +14,8 @@ from lmk.engine.target import RunOver
 from lmk.policy import api
 from lmk.policy.decision import Decision
 from lmk.policy.lmkd.memcg import resolve_attribute
-from lmk.sim import procfs
+from lmk.procfs.psi import Pressure
+from lmk.sim import cgroupfs, procfs
 from lmk.sim.activity import Activity
 from lmk.sim.deaths import Deaths
 from lmk.sim.listener import SimListener
@@ -53,6 +54,7 @@ class SimTarget:
         self.machine = Machine(config, calibration, events_max=events_max)
         self.machine.psi_event = self._psi_event
         self.deaths = Deaths(self.machine, self._living, self)
+        self._cgroups = cgroupfs.Cgroups(self.machine, self._living)
         self.activity = Activity(self.machine, timeline, self, details=details)
         self._properties: dict[str, str] = dict(config.properties)
         self._ready: list[api.Event] = []
@@ -207,6 +209,8 @@ class SimTarget:
             api.CgroupAttributePath: self._cgroup_path,
             api.ReadFile: self._read_file,
             api.ReadProcess: self._read_process,
+            api.ListProcesses: lambda _: tuple(sorted(self._processes)),
+            api.ListGroups: lambda q: self._cgroups.children(q.group),
             api.ReadSizes: self._read_sizes,
             api.ProcessExists: lambda q: q.pid in self._processes,
             api.CheckWritable: lambda _: False,
@@ -254,6 +258,9 @@ class SimTarget:
             if resource in ("memory", "io", "cpu"):
                 pressure = self.machine.psi.pressure(resource, self.machine.now_ns)
                 return procfs.pressure_text(pressure) if self._text else pressure
+        if path.startswith(cgroupfs.ROOT):
+            answer = self._cgroups.read(path)
+            return procfs.pressure_text(answer) if self._text and isinstance(answer, Pressure) else answer
         return api.FileError("open", errno.ENOENT)
 
     def _read_process(self, request: api.ReadProcess) -> str | api.FileError:
@@ -269,9 +276,10 @@ class SimTarget:
         if request.file == "statm":
             return procfs.statm_text(process)
         if request.file == "cgroup":
-            group = "apps" if process.plan.uid >= 10000 else "system"
             controller = "0:" if self._memcg.version == 2 else "1:memory"
-            return f"{controller}:/{group}/uid_{process.plan.uid}/pid_{process.pid}\n"
+            return f"{controller}:{cgroupfs.group_of(process)}\n"
+        if request.file == "oom_score":
+            return f"{self.deaths.oom_score(process)}\n"
         if request.file == "oom_score_adj":
             return f"{process.adj}\n"
         return api.FileError("open", errno.ENOENT)
@@ -337,7 +345,9 @@ class SimTarget:
         process = processes.get(request.pid) if request.handle is None else handles.get(request.handle)
         if process is None or process.dead:
             return api.Killed(errno.ESRCH)
-        return api.Killed(0, queued=self.deaths.kill(process, queue=request.queue))
+        # A release by the caller itself (Android 13.0) takes no time here either: it counts as queued.
+        queue = request.queue or request.release
+        return api.Killed(0, queued=self.deaths.kill(process, queue=queue, signal=request.signal))
 
     def _arm_psi(self, request: api.ArmPsi) -> api.FileError | None:
         error = self.machine.psi.arm(request.level, request.text, self.machine.now_ns)
