@@ -1,0 +1,138 @@
+"""Several variants on the same scenarios and seeds: every figure with its difference, an interval and a verdict.
+
+Pure: JSON objects of runs in, one JSON object out (docs/json.md). Runs are compared in pairs of equal scenario and
+seed, so what a scenario does to all variants alike does not blur the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
+from typing import Any, Final
+
+import attrs
+
+COMPARE_SCHEMA: Final = 1
+
+#: Student's t for a two-sided 95 % interval, by degrees of freedom 1 to 30; beyond, the normal distribution's.
+_T_95: Final = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
+    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+_Z_95: Final = 1.96
+#: With fewer pairs an interval says next to nothing.
+_PAIRS_MIN: Final = 3
+
+
+@attrs.frozen(kw_only=True)
+class Metric:
+    """A figure of a run, and whether less of it is better."""
+
+    name: str
+    observe: Callable[[Mapping[str, Any]], float | None]
+    less_is_better: bool = True
+
+
+def _summary(key: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda run: run["summary"].get(key)
+
+
+def _launch(kind: str, key: str) -> Callable[[Mapping[str, Any]], float | None]:
+    return lambda run: (run["summary"]["launch_ms"][kind] or {}).get(key)
+
+
+METRICS: Final = (
+    Metric(name="kills", observe=_summary("kills")),
+    Metric(name="foreground_kills", observe=_summary("foreground_kills")),
+    Metric(name="perceptible_kills", observe=_summary("perceptible_kills")),
+    Metric(name="kernel_oom_kills", observe=_summary("kernel_oom_kills")),
+    Metric(name="cold_starts", observe=_summary("cold_starts")),
+    Metric(name="launch_cold_p50_ms", observe=_launch("cold", "p50")),
+    Metric(name="launch_warm_p95_ms", observe=_launch("warm", "p95")),
+    Metric(name="psi_some_ms", observe=_summary("psi_some_ms")),
+    Metric(name="psi_full_ms", observe=_summary("psi_full_ms")),
+    Metric(name="min_mem_available_kib", observe=_summary("min_mem_available_kib"), less_is_better=False),
+)
+
+
+@attrs.frozen(kw_only=True)
+class Variant:
+    """What is compared: its name and its runs."""
+
+    name: str
+    runs: Sequence[Mapping[str, Any]]
+
+
+def compare(variants: Sequence[Variant]) -> dict[str, Any]:
+    """The whole object; the first variant is what the others are compared with."""
+    base = variants[0]
+    return {
+        "schema": COMPARE_SCHEMA,
+        "baseline": base.name,
+        "variants": [variant.name for variant in variants],
+        "runs": {variant.name: len(variant.runs) for variant in variants},
+        "calibration": sorted({str(run.get("calibration")) for v in variants for run in v.runs}),
+        "metrics": [_row(metric, base, variants[1:]) for metric in METRICS],
+    }
+
+
+def _row(metric: Metric, base: Variant, others: Sequence[Variant]) -> dict[str, Any]:
+    return {
+        "name": metric.name,
+        "less_is_better": metric.less_is_better,
+        "baseline_mean": _mean(list(_values(metric, base).values())),
+        "others": [_difference(metric, base, other) for other in others],
+    }
+
+
+def _difference(metric: Metric, base: Variant, other: Variant) -> dict[str, Any]:
+    before, after = _values(metric, base), _values(metric, other)
+    pairs = [(before[key], after[key]) for key in before if key in after]
+    changes = [new - old for old, new in pairs]
+    interval = _interval(changes)
+    return {
+        "variant": other.name,
+        "mean": _mean(list(after.values())),
+        "pairs": len(changes),
+        "difference": _mean(changes),
+        "ci95": interval,
+        "verdict": _verdict(metric, changes, interval),
+    }
+
+
+def _values(metric: Metric, variant: Variant) -> dict[tuple[str, int], float]:
+    found: dict[tuple[str, int], float] = {}
+    for run in variant.runs:
+        value = metric.observe(run)
+        if value is not None:
+            found[run["scenario"], run["seed"]] = value
+    return found
+
+
+def _interval(changes: Sequence[float]) -> list[float] | None:
+    count = len(changes)
+    if count < _PAIRS_MIN:
+        return None
+    mean = sum(changes) / count
+    deviation = sqrt(sum((change - mean) ** 2 for change in changes) / (count - 1))
+    t = _T_95[count - 2] if count - 2 < len(_T_95) else _Z_95
+    half = t * deviation / sqrt(count)
+    return [round(mean - half, 3), round(mean + half, 3)]
+
+
+def _verdict(metric: Metric, changes: Sequence[float], interval: Sequence[float] | None) -> str:
+    if not changes:
+        return "nothing to compare"
+    if not any(changes):
+        return "the same in every pair"
+    if interval is None:
+        return f"too few pairs ({len(changes)}) for a verdict"
+    low, high = interval
+    if low <= 0 <= high:
+        return "no difference shown"
+    better = (high < 0) == metric.less_is_better
+    return "better" if better else "worse"
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 3) if values else None
