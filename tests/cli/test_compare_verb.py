@@ -43,8 +43,7 @@ def test_a_finished_run_is_a_variant(tmp_path: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_mistakes_get_one_line(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    if argv == ["--policy", "lmkd"]:
-        argv = [*argv, *FAST]
+    argv = [*argv, *FAST] if argv == ["--policy", "lmkd"] else [*argv, "--policy", "none", "--policy", "lmkd"]
     assert main(["compare", *argv]) == 2
     error = capsys.readouterr().err
     assert words in error
