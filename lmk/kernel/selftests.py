@@ -27,11 +27,12 @@ _REAP_NUMBER = 600
 
 @attrs.frozen(kw_only=True)
 class Program:
-    """One test program: its sources below the selftests directory, and extra compiler arguments."""
+    """One test program: its sources below the selftests directory, what to replace in the first and add to it."""
 
     name: str
     sources: tuple[str, ...]
-    arguments: tuple[str, ...] = ()
+    replace: tuple[tuple[str, str], ...] = ()
+    append: str = ""
 
 
 def new_files(patch: str) -> dict[str, str]:
@@ -55,11 +56,14 @@ def new_files(patch: str) -> dict[str, str]:
 def programs(ours: dict[str, str], upstream: Path) -> list[Program]:
     """What can be built from our files and the upstream files of this kernel."""
     found = [Program(name=Path(path).stem, sources=(path,)) for path in ours if path.endswith(".c")]
-    mrelease = next((f"{d}/mrelease_test.c" for d in ("mm", "vm") if (upstream / d / "mrelease_test.c").is_file()), "")
+    mrelease = [name for name in ("mm/mrelease_test.c", "vm/mrelease_test.c") if (upstream / name).is_file()]
     if mrelease:
-        found.append(Program(name="mrelease_test", sources=(mrelease,)))
-        number = (f"-D__NR_process_mrelease={_REAP_NUMBER}", "-include", "sys/syscall.h")
-        found.append(Program(name="mrelease_test_reap", sources=(mrelease,), arguments=number))
+        # From 6.4 on the page size is kept in variables of vm_util.c, which wants the newest kernel headers.
+        variables = "\nunsigned int __page_size, __page_shift;\n" if mrelease[0].startswith("mm/") else ""
+        found.append(Program(name="mrelease_test", sources=(mrelease[0],), append=variables))
+        # By text: the C library's headers define the macro once more, after any -D of ours.
+        number = (("syscall(__NR_process_mrelease", f"syscall({_REAP_NUMBER}"),)
+        found.append(Program(name="mrelease_test_reap", sources=(mrelease[0],), replace=number, append=variables))
     if (upstream / "cgroup/test_kill.c").is_file():
         sources = ("cgroup/test_kill.c", "cgroup/cgroup_util.c")
         found.append(Program(name="cgroup_test_kill", sources=sources))
@@ -99,12 +103,19 @@ def build_selftests(image: KernelImage) -> dict[str, Path]:
 
 
 def _compile(program: Program, source: Path, output: Path, compiler: str, *, ours: bool) -> None:
-    directory = (source / program.sources[0]).parent
-    files = [source / name for name in program.sources]
-    warnings = ("-Wall", "-Werror") if ours else ("-w",)
+    first = source / program.sources[0]
+    if program.replace or program.append:
+        text = first.read_text()
+        for old, new in program.replace:
+            text = text.replace(old, new)
+        first = first.with_name(f"built_{program.name}.c")
+        first.write_text(text + program.append)
+    files = [first, *(source / name for name in program.sources[1:])]
+    # 6.1's mrelease_test takes the numbers from its kernel's own headers, which are not here.
+    flags = ("-Wall", "-Werror") if ours else ("-w", "-include", "sys/syscall.h")
     done = subproc.run(
-        [compiler, "-O2", "-static", *warnings, *program.arguments, "-I", source, "-o", output, *files, "-lpthread"],
-        cwd=directory,
+        [compiler, "-O2", "-static", *flags, "-I", source, "-o", output, *files, "-lpthread"],
+        cwd=first.parent,
         timeout_s=_COMPILE_TIMEOUT_S,
         check=False,
         nice=10,

@@ -39,4 +39,5 @@ def test_upstream_programs_are_found_under_either_name(tmp_path: Path) -> None:
     (tmp_path / "vm" / "mrelease_test.c").touch()
     found = {program.name: program for program in programs({"mm/one_test.c": ""}, tmp_path)}
     assert sorted(found) == ["mrelease_test", "mrelease_test_reap", "one_test"]
-    assert "-D__NR_process_mrelease=600" in found["mrelease_test_reap"].arguments
+    assert found["mrelease_test_reap"].sources == ("vm/mrelease_test.c",)
+    assert found["mrelease_test_reap"].replace == (("syscall(__NR_process_mrelease", "syscall(600"),)
