@@ -86,8 +86,9 @@ class Scene:
     def __init__(self, helper: LocalHelper, proc: ProcRoot, victim: subprocess.Popen[bytes]) -> None:
         self.helper, self.proc, self.victim = helper, proc, victim
         self._client = helper.lmkd_client
-        self._step = 0
-        self._until_s = time.monotonic() + 20
+        self._step = self._after = 0
+        self.dies = True
+        self._until_s = time.monotonic() + 60
         self._sockets: list[Any] = []
         self.taken: TakenTable | None = None
         self.worker_pid = 0
@@ -104,12 +105,16 @@ class Scene:
             client.send(encode_command(ProcPrio(pid=self.victim.pid, uid=10001, adj=900)))
             self._sockets.append(client)
             self.disaster()
-        elif self._step < 12:
+        elif self.dies and self.victim.poll() is not None:
+            self._after += 1  # the end of its story is still to come
+            if self._after > 4:
+                return "seen enough"
+        elif not self.dies and self._step > 14:
+            return "seen enough"
+        else:
             self.scan(self._step)
             with contextlib.suppress(OSError):  # nobody has armed a trigger
                 self.proc.press()
-        elif self.victim.poll() is not None or self._step > 16:
-            return "seen enough"
         return "too slow" if time.monotonic() > self._until_s else None
 
     def scan(self, count: int) -> None:
@@ -131,6 +136,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     proc.write("meminfo", MEMINFO)
     proc.write("zoneinfo", ZONEINFO)
     proc.make_fifo()
+    (tmp_path / "dev/__log_lmk").mkdir(parents=True)
     victim = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1000)"])
     proc.add_process(victim.pid, name="com.example.victim", rss_kib=100_000, oom_score_adj=0)
     with local_helper(tmp_path, proc_root=proc.path) as helper:
@@ -194,9 +200,13 @@ def test_pressure_kills_the_registered_process_and_the_record_tells_all(scene: S
         assert [row for row in record.logs() if row.tag == "killinfo"]
         assert record.counters()
         assert list(record.decisions())
+    killinfo = (scene.helper.folder / "dev/__log_lmk/events").read_text()
+    fields = killinfo[killinfo.index("[") + 1 : killinfo.index("]")].split(",")
+    assert (len(fields), fields[0], fields[-1]) == (38, str(scene.victim.pid), "0.000000")
 
 
 def test_dry_run_decides_and_signals_nobody(scene: Scene, tmp_path: Path) -> None:
+    scene.dies = False
     with play(scene, make_policy("lmkd", "14Q2"), tmp_path / "run", dry_run=True) as record:
         assert [(k.pid, k.dry) for k in record.kills()] == [(scene.victim.pid, True)]
     assert scene.victim.poll() is None
@@ -204,6 +214,7 @@ def test_dry_run_decides_and_signals_nobody(scene: Scene, tmp_path: Path) -> Non
 
 
 def test_without_a_policy_nobody_dies_but_the_socket_is_served(scene: Scene, tmp_path: Path) -> None:
+    scene.dies = False
     with play(scene, NonePolicy("14Q2"), tmp_path / "run") as record:
         assert record.kills() == []
     assert scene.victim.poll() is None

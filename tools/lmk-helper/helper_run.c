@@ -276,6 +276,12 @@ static void event_text(struct in *in, char *text, size_t size)
 			used += (size_t)snprintf(text + used, size - used, "%d", in_i32(in));
 		} else if (type == 1) {
 			used += (size_t)snprintf(text + used, size - used, "%lld", (long long)in_u64(in));
+		} else if (type == 4) {
+			uint32_t bits = in_u32(in);
+			float number;
+
+			memcpy(&number, &bits, sizeof(number));
+			used += (size_t)snprintf(text + used, size - used, "%f", (double)number);
 		} else if (type == 2) {
 			at = in_blob(in, &length);
 			length = length < size - used - 32 ? length : size - used - 32;
