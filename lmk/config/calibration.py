@@ -67,7 +67,7 @@ class Calibration:
     death_us: int  #: from SIGKILL to the victim's first step of exiting
     # -- events
     event_us: int  #: from the kernel's event to the policy's wake-up
-    # -- storage of a config that names none, and what a request takes beyond storage's own limits
+    # -- storage of a config that names none, and what the first request takes beyond storage's own limits
     storage_read_kib_per_s: int
     storage_iops: int
     storage_request_us: int

@@ -15,6 +15,7 @@ from lmk.sim.psi import JIFFY_NS
 from lmk.sim.region import ANON, FILE, Region
 from lmk.sim.zone import MIN, PAGE_KIB
 from lmk.sim.zram import stored_bytes
+from lmk.units import NS_PER_US
 
 if TYPE_CHECKING:
     from lmk.sim.machine import Machine
@@ -213,6 +214,10 @@ class SimProcess:
         assert region is not None
         if job.faults < 0:
             job.faults = _faults_of(region, job.pages)
+            if job.faults and region.kind == FILE:
+                first_ns = min(wall, machine.calibration.storage_request_us * NS_PER_US)
+                usage.io += first_ns
+                wall -= first_ns
         job.faults = min(job.faults, region.out + (region.absent if region.kind == FILE else 0))
         if job.faults:
             before = job.faults
