@@ -7,6 +7,7 @@ hangs, the helper hears nothing and enters its fail-safe. One stream belongs to 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import select
 import shlex
@@ -240,7 +241,19 @@ class HelperStream:
         elif not (isinstance(received.message, Pong | Done) and received.id == 0):
             self._events.append(received)
 
+    def leftovers(self) -> list[Received]:
+        """After a loss: unsolicited messages that had arrived and were not taken."""
+        left = list(self._events)
+        self._events.clear()
+        return left
+
     def _lost(self, why: str) -> DeviceLostError:
+        # What the helper said before the end may have been noticed by a failing send only.
+        with contextlib.suppress(OSError, HelperError):
+            while not self._closed and (data := self._socket.recv(_RECEIVE_BYTES)):
+                self._reader.feed(data)
+                while (frame := self._reader.next()) is not None:
+                    self._sort(Received(frame.id, helper_wire.decode_message(frame)))
         self.close()
         return DeviceLostError(f"the helper's stream ended: {why}", "see whether the device is still there")
 

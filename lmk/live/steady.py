@@ -8,6 +8,7 @@ kill included, since it names a pidfd.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -34,6 +35,7 @@ class SteadyStream:
         self._stream = connect()
         self._settings: r.Settings | None = None
         self._arms: dict[int, r.Arm] = {}
+        self._left: deque[tuple[int, m.Message]] = deque()  # from streams that were lost
         self.lost = 0
 
     @property
@@ -65,7 +67,9 @@ class SteadyStream:
 
     def next_event(self, timeout_s: float | None) -> tuple[int, m.Message] | None:
         """The next unsolicited message, or None at the time-out."""
-        return self._steadily(lambda stream: stream.next_event(timeout_s))
+        if self._left:
+            return self._left.popleft()
+        return self._steadily(lambda stream: stream.next_event(0 if self._left else timeout_s))
 
     def ping(self) -> m.Pong:
         """One round trip."""
@@ -101,6 +105,7 @@ class SteadyStream:
 
     def _reconnect(self, loss: DeviceLostError) -> None:
         self._stream.close()
+        self._left.extend(self._stream.leftovers())
         deadline_s = time.monotonic() + self._reconnect_s
         while True:
             try:
