@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(result))
     else:
-        Console().print(_table(result))
+        Console().print(_tables(result))
     return 0
 
 
@@ -132,22 +132,31 @@ def _policy(spec: str) -> tuple[str, str | None]:
     return name, tag
 
 
-def _table(result: dict[str, Any]) -> Table:
-    counts = ", ".join(f"{name}: {count}" for name, count in result["runs"].items())
-    table = Table(title=f"against {result['baseline']} (runs {counts})", title_justify="left", box=None)
-    table.add_column("figure")
-    table.add_column(result["baseline"], justify="right")
-    for name in result["variants"][1:]:
-        for heading in (name, "difference", "95 % interval", "verdict"):
-            table.add_column(heading, justify="left" if heading == "verdict" else "right")
+def _tables(result: dict[str, Any]) -> Group:
+    """One table for each variant beside the baseline."""
+    return Group(*(_table(result, index) for index in range(len(result["variants"]) - 1)))
+
+
+def _table(result: dict[str, Any], index: int) -> Table:
+    base, name = result["baseline"], result["variants"][index + 1]
+    title = f"{name} ({result['runs'][name]} runs) against {base} ({result['runs'][base]})"
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("figure", no_wrap=True)
+    for heading in (base, name, "difference", "95 % interval"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
     for metric in result["metrics"]:
-        cells: list[str | Text] = [metric["name"], _number(metric["baseline_mean"])]
-        for other in metric["others"]:
-            interval = other["ci95"]
-            between = "-" if interval is None else f"{_number(interval[0])} … {_number(interval[1])}"
-            verdict = Text(other["verdict"], style=_STYLE.get(other["verdict"], ""))
-            cells += [_number(other["mean"]), _number(other["difference"]), between, verdict]
-        table.add_row(*cells)
+        other = metric["others"][index]
+        interval = other["ci95"]
+        between = "-" if interval is None else f"{_number(interval[0])} … {_number(interval[1])}"
+        table.add_row(
+            metric["name"],
+            _number(metric["baseline_mean"]),
+            _number(other["mean"]),
+            _number(other["difference"]),
+            between,
+            Text(other["verdict"], style=_STYLE.get(other["verdict"], "")),
+        )
     return table
 
 

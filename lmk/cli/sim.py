@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, exit_code, new_run_dir
@@ -13,6 +14,8 @@ from lmk.config.find import find_config, find_scenario
 from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline
 from lmk.errors import UserError
+from lmk.policy.api import Policy
+from lmk.policy.oomd import OomdPolicy, parse_config
 from lmk.policy.registry import SIM_POLICIES, make_policy
 from lmk.record.export import export_record
 from lmk.record.reader import RecordReader
@@ -30,6 +33,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "scenario", nargs="?", default=DEFAULT_SCENARIO, metavar="SCENARIO", help="a scenario (app-switching)"
     )
     parser.add_argument("--policy", default="lmkd", choices=SIM_POLICIES, help="who decides (lmkd)")
+    parser.add_argument("--oomd-config", type=Path, metavar="FILE", help="with --policy oomd: its JSON configuration")
     parser.add_argument("--seed", type=int, help="another seed than the scenario's")
     parser.add_argument(
         "--calibration",
@@ -82,13 +86,29 @@ def _plan(args: argparse.Namespace) -> SimPlan:
     if args.event_budget < 1:
         raise UserError(f"--event-budget {args.event_budget}: must be at least 1", "leave it out for the default")
     check_plan(config, calibration)
+    maker = _maker(args, config.android)
     return SimPlan(
         config=config,
         calibration=calibration,
         scenario=scenario,
         timeline=timeline,
         policy_name=args.policy,
-        make_policy=lambda: make_policy(args.policy, config.android),
+        make_policy=maker,
         run_dir=new_run_dir(args.record, f"sim-{config.name}-{scenario.name}"),
         events_max=args.event_budget,
     )
+
+
+def _maker(args: argparse.Namespace, release: str) -> Callable[[], Policy]:
+    """How to make the policy; a file of its own is read and checked before anything runs."""
+    path: Path | None = args.oomd_config
+    if path is None:
+        return lambda: make_policy(args.policy, release)
+    if args.policy != "oomd":
+        raise UserError(f"--oomd-config {path}: the policy is {args.policy}", "add --policy oomd")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--oomd-config {path}: {error}", "give a readable file") from None
+    parse_config(text, str(path))
+    return lambda: OomdPolicy(text)

@@ -8,11 +8,12 @@ from lmk.policy.api import Policy
 from lmk.policy.earlyoom import EarlyoomPolicy
 from lmk.policy.lmkd.policy import LmkdPolicy
 from lmk.policy.none import NonePolicy
+from lmk.policy.oomd import OomdPolicy
 from lmk.policy.systemd_oomd import SystemdOomdPolicy
 
 POLICIES = ("lmkd", "none")
 #: For comparison, in the simulator alone: they ask for what the helper on a device does not answer.
-SIM_POLICIES = (*POLICIES, "earlyoom", "systemd-oomd")
+SIM_POLICIES = (*POLICIES, "earlyoom", "oomd", "systemd-oomd")
 
 
 def make_policy(name: str, android: str) -> Policy:
@@ -21,6 +22,7 @@ def make_policy(name: str, android: str) -> Policy:
         "lmkd": LmkdPolicy,
         "none": NonePolicy,
         "earlyoom": lambda _: EarlyoomPolicy(),
+        "oomd": lambda _: OomdPolicy(),
         "systemd-oomd": lambda _: SystemdOomdPolicy(),
     }
     return makers[name](android)
