@@ -43,7 +43,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="POLICY",
         help=f"one of {', '.join(SIM_POLICIES)}; lmkd@13 is lmkd as of Android 13 (lmkd)",
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="so many seeds of each scenario (5)")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds of each generated scenario (5)")
     parser.add_argument(
         "--run", dest="records", action="append", type=Path, metavar="DIR", help="a finished run's record"
     )
@@ -87,7 +87,7 @@ def _simulated(args: argparse.Namespace) -> list[Variant]:
     policies = [(spec, *_policy(spec)) for spec in args.policy or ["lmkd"]]
     for config in configs:
         check_plan(load_device_config(config), load_calibration(calibration))
-    first_seeds = {scenario: load_scenario(scenario).seed for scenario in scenarios}
+    seeds = {scenario: _seeds(scenario, args.seeds) for scenario in scenarios}
     jobs: list[SimJob] = []
     names: list[str] = []
     for config in configs:
@@ -102,14 +102,20 @@ def _simulated(args: argparse.Namespace) -> list[Variant]:
                     calibration=calibration,
                     policy=policy,
                     release=release,
-                    seed=first_seeds[scenario] + offset,
+                    seed=seed,
                 )
                 for scenario in scenarios
-                for offset in range(args.seeds)
+                for seed in seeds[scenario]
             ]
     results = _run(jobs, args.jobs, show=not args.json)
-    share = len(scenarios) * args.seeds
+    share = sum(len(some) for some in seeds.values())
     return [Variant(name=name, runs=results[i * share : (i + 1) * share]) for i, name in enumerate(names)]
+
+
+def _seeds(path: Path, count: int) -> range:
+    """A scenario without a generator is the same with every seed: once is enough, more would only look like proof."""
+    scenario = load_scenario(path)
+    return range(scenario.seed, scenario.seed + (count if scenario.generate is not None else 1))
 
 
 def _run(jobs: list[SimJob], workers: int | None, *, show: bool) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from lmk.cli.main import main
 
-FAST = ["--scenario", "one-leaker", "--config", "go-1gb", "--seeds", "2", "--jobs", "1"]
+FAST = ["--scenario", "app-switching", "--config", "go-1gb", "--seeds", "2", "--jobs", "1"]
 
 
 def test_two_policies_on_the_same_seeds(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,7 +24,7 @@ def test_two_policies_on_the_same_seeds(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_finished_run_is_a_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = tmp_path / "finished"
-    assert main(["sim", "go-1gb", "one-leaker", "--record", str(record), "--json"]) in (0, 1)
+    assert main(["sim", "go-1gb", "app-switching", "--record", str(record), "--json"]) in (0, 1)
     capsys.readouterr()
     assert main(["compare", *FAST, "--policy", "lmkd@13", "--run", str(record)]) == 0
     assert "finished" in capsys.readouterr().out
