@@ -1,15 +1,16 @@
 """SIGKILL until the memory is back: .venv/bin/python tools/bench/reap.py [CONFIG] [--repeats N] [--json]
 
 Victims of 100, 300 and 600 MiB of anonymous memory, each way of taking it (process_reap, process_mrelease, exit
-alone), the victim on an idle CPU of its own and on one that a busy loop at nice -20 has to itself. "Back" is when
-nr_free_pages
-has risen by 95 % of the victim's RssAnon; the helper and its reapers run on the other CPU. Software emulation: compare
-the columns of one run, the times themselves say nothing about a phone.
+alone), the victim on an idle CPU of its own and on one that a busy loop at nice -20 has to itself; the helper and
+its reapers run on the other CPU. Back is when nr_free_pages has risen by 95 % of the victim's RssAnon; the last column
+also counts pages on the allocator's per-CPU lists, which nr_free_pages leaves out although they can be had. Software
+emulation: compare the rows of one run, the times themselves say nothing about a phone.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import itertools
 import statistics
 import sys
@@ -88,7 +89,7 @@ def main() -> int:
     args = parser.parse_args()
     plan = timeline()
     names = {size: process for size in SIZES_MIB for process in plan.processes if process.name == f"victim{size}"}
-    back: dict[tuple[int, bool, ReapMethod], list[float]] = {}
+    stories: dict[tuple[bool, int, ReapMethod], list[Killed]] = {}
     with (
         booted(device_config(args.config)) as guest,
         start_helper(guest.adb).connect() as stream,
@@ -104,13 +105,12 @@ def main() -> int:
             story = kill(stream, pid, method)
             if hog:
                 guest.adb.check_shell(f"kill -9 {hog}")
-            if story.back_ns:
-                back.setdefault((size, starved, method), []).append((story.back_ns - story.signal_ns) / 1e6)
+            stories.setdefault((starved, size, method), []).append(story)
             stream.keep_alive()
         stream.done(Stop(handback=0))
         facts: dict[str, Any] = {"config": args.config, "kernel": guest.facts.release, "accel": guest.accel.name}
     facts |= {"host_load": round(loads[0].other_fraction, 3), "disturbed": loads[0].disturbed}
-    show("SIGKILL to memory back, median ms (emulated)", rows(back), facts, as_json=args.json)
+    show("SIGKILL to memory back, median ms (emulated)", rows(stories), facts, as_json=args.json)
     return 0
 
 
@@ -125,17 +125,29 @@ def start_hog(adb: AdbDevice, victim: int) -> int:
     return int(text)
 
 
-def rows(back: dict[tuple[int, bool, ReapMethod], list[float]]) -> list[dict[str, Any]]:
-    """One row per size and CPU, one column per method."""
+def rows(stories: dict[tuple[bool, int, ReapMethod], list[Killed]]) -> list[dict[str, Any]]:
+    """One row per CPU, size and method; times in ms after the signal, medians, None if that was never seen."""
     found = []
-    for starved, size in itertools.product((False, True), SIZES_MIB):
-        row: dict[str, Any] = {"victim MiB": size, "victim's CPU": "starved" if starved else "idle"}
-        for method in METHODS:
-            values = back.get((size, starved, method), [])
-            row[method.name.lower()] = round(statistics.median(values), 1) if values else None
-            row[f"n {method.name.lower()[:12]}"] = len(values)
-        found.append(row)
+    for (starved, size, method), kills in sorted(stories.items()):
+        found.append(
+            {
+                "victim's CPU": "starved" if starved else "idle",
+                "MiB": size,
+                "method": method.name.lower(),
+                "n": len(kills),
+                "call answered ESRCH": sum(kill.reap_error == errno.ESRCH for kill in kills),
+                "reaped": _median(kills, "reap_end_ns") if method is not ReapMethod.NONE else None,
+                "exit": _median(kills, "exit_ns"),
+                "nr_free_pages back": _median(kills, "back_ns"),
+                "with per-CPU lists": _median(kills, "back_allocatable_ns"),
+            }
+        )
     return found
+
+
+def _median(kills: list[Killed], name: str) -> float | None:
+    values = [(getattr(kill, name) - kill.signal_ns) / 1e6 for kill in kills if getattr(kill, name)]
+    return round(statistics.median(values), 1) if values else None
 
 
 if __name__ == "__main__":
