@@ -175,6 +175,7 @@ class Intake:
             self._listener.device_event(
                 message.received_ns, "kill_failed", {"pid": message.pid, "errno": message.error}
             )
+            self._listener.kill_outcome(message.pid, signal_errno=message.error)
             self._events.append(api.ReaperFailureEvent(message.pid))
             self._kills.pop(request_id, None)
             return

@@ -72,8 +72,12 @@ class RecordReader:
         return int(row[0]) if row[0] is not None else 0
 
     def kills(self) -> list[KillRow]:
-        """All kills in the order of their signals."""
-        return self._rows(KillRow, "kill", "t_ns, id")
+        """All kills in the order of their signals; those whose signal could not be sent are no kills."""
+        return [row for row in self._rows(KillRow, "kill", "t_ns, id") if row.signal_errno is None]
+
+    def failed_kills(self) -> list[KillRow]:
+        """What was decided and then not done, see ``KillRow.signal_errno``."""
+        return [row for row in self._rows(KillRow, "kill", "t_ns, id") if row.signal_errno is not None]
 
     def counters(self) -> list[CounterRow]:
         """All samples' numbers by time."""

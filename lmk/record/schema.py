@@ -29,7 +29,7 @@ CREATE TABLE kill (
     oom_score_adj INTEGER, reason TEXT, reason_code INTEGER, min_oom_score_adj INTEGER,
     rss_kib INTEGER, swap_kib INTEGER, event_to_signal_us INTEGER, signal_to_reaped_us INTEGER,
     signal_to_exit_us INTEGER, freed_kib INTEGER, reap_method TEXT, reap_errno INTEGER,
-    killer TEXT NOT NULL, dry INTEGER NOT NULL DEFAULT 0
+    killer TEXT NOT NULL, dry INTEGER NOT NULL DEFAULT 0, signal_errno INTEGER
 );
 CREATE TABLE counter (
     t_ns INTEGER PRIMARY KEY, mem_free_kib INTEGER, mem_available_kib INTEGER, cached_kib INTEGER,
@@ -75,6 +75,8 @@ class KillRow:
     reap_errno: int | None = None
     killer: str = KILLER_LMK
     dry: bool = False
+    #: Why the signal was not sent after all (ESRCH gone, ESTALE pid reused, ECANCELED adj changed); else None.
+    signal_errno: int | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -58,6 +58,7 @@ def kill_json(kill: KillRow, zero_ns: int) -> dict[str, Any]:
     """One entry of ``kills``."""
     body = attrs.asdict(kill)
     t_ns, dry = body.pop("t_ns"), body.pop("dry")
+    del body["signal_errno"]  # always null of a kill
     body["t_ms"] = (t_ns - zero_ns) // NS_PER_MS
     body["tier"] = tier(kill.oom_score_adj) if kill.oom_score_adj is not None else None
     body["dry_run"] = dry
@@ -71,6 +72,7 @@ def summary_json(record: RecordReader) -> dict[str, Any]:
     cold = [e for e in launches if e.body.get("cold")]
     return {
         "kills": len(kills),
+        "failed_kills": len(record.failed_kills()),
         "kernel_oom_kills": sum(k.killer == "kernel_oom" for k in kills),
         "kills_by_tier": dict(Counter(tier(adj) for adj in adjs)),
         "kills_by_reason": dict(Counter(str(k.reason_code) for k in kills if k.reason_code is not None)),

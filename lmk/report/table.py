@@ -75,6 +75,8 @@ def summary_table(run: dict[str, Any]) -> RenderableType:
     table.add_column("value")
     tiers = ", ".join(f"{n} {name}" for name, n in summary["kills_by_tier"].items())
     table.add_row("kills", f"{summary['kills']}" + (f" ({tiers})" if tiers else ""))
+    if summary["failed_kills"]:
+        table.add_row("not carried out", f"{summary['failed_kills']} (gone, or its oom_score_adj changed meanwhile)")
     table.add_row("kernel OOM kills", str(summary["kernel_oom_kills"]))
     table.add_row("launches", f"{summary['launches']}, {summary['cold_starts']} of them cold starts")
     for kind in ("cold", "warm"):

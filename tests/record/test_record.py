@@ -54,6 +54,15 @@ def test_everything_written_is_read_back(tmp_path: Path) -> None:
         assert [(d.woke_ns, d.body) for d in reader.decisions()] == [(6, {"rules": []})]
 
 
+def test_a_signal_that_was_not_sent_is_no_kill(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path) as writer:
+        writer.update_kill(writer.kill(KillRow(t_ns=0, pid=1)), signal_errno=125)
+        writer.kill(KillRow(t_ns=1, pid=2))
+    with RecordReader(tmp_path) as reader:
+        assert [kill.pid for kill in reader.kills()] == [2]
+        assert [(kill.pid, kill.signal_errno) for kill in reader.failed_kills()] == [(1, 125)]
+
+
 def test_unknown_kill_column_is_refused(tmp_path: Path) -> None:
     with RecordWriter(tmp_path) as writer:
         kill_id = writer.kill(KillRow(t_ns=0, pid=1))
