@@ -82,6 +82,7 @@ class Kswapd:
         if not self.awake and self._failures < _KSWAPD_FAILURES_MAX:
             self.awake = True
             machine.memory.events.pageoutrun += 1
+            machine.memory.revision += 1
             machine.add_runner(self)
             machine.reclaim_event(kswapd=True, begin=True)
 
@@ -247,6 +248,7 @@ class Machine:
             self._in_direct_reclaim = True
             self.reclaim_event(kswapd=False, begin=True)
         self.memory.events.allocstall += 1
+        self.memory.revision += 1
         spent = 0
         # do_try_to_free_pages: priority by priority until something is freed
         for _ in range(_DEF_PRIORITY + 1):

@@ -260,7 +260,7 @@ class Memory:
         else:
             events.pgscan_direct += scanned
             events.pgsteal_direct += reclaimed
-        if scanned:
+        if scanned or aged:
             self.revision += 1
         return reclaimed, spent
 

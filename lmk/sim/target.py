@@ -70,6 +70,8 @@ class SimTarget:
         self._memory_events_ready = False
         self._memcg = api.Memcg(2 if config.kernel.memcg == "v2" else 1)
         self._sampled_revision = -1
+        self._read_revision = -1
+        self._read_files: dict[str, object] = {}
         self._handlers = self._request_handlers()
 
     # ---- Target
@@ -243,16 +245,16 @@ class SimTarget:
         }
 
     def _read_file(self, request: api.ReadFile) -> object:
-        memory, base, path = self.machine.memory, self._config.kernel.base, request.path
-        if path == "/proc/vmstat":
-            vmstat = procfs.vmstat(memory, base)
-            return procfs.vmstat_text(vmstat) if self._text else vmstat
-        if path == "/proc/meminfo":
-            meminfo = procfs.meminfo(memory)
-            return procfs.meminfo_text(meminfo) if self._text else meminfo
-        if path == "/proc/zoneinfo":
-            zoneinfo = procfs.zoneinfo(memory, base)
-            return procfs.zoneinfo_text(zoneinfo, procfs.zones_free(memory)) if self._text else zoneinfo
+        path = request.path
+        if path in _MEMORY_FILES:
+            memory = self.machine.memory
+            if self._read_revision != memory.revision:
+                self._read_revision = memory.revision
+                self._read_files.clear()
+            # Polls come faster than memory changes: what has not changed is not put together again.
+            if path not in self._read_files:
+                self._read_files[path] = self._memory_file(path)
+            return self._read_files[path]
         if path.startswith(_PRESSURE_PREFIX):
             resource = path.removeprefix(_PRESSURE_PREFIX)
             if resource in ("memory", "io", "cpu"):
@@ -262,6 +264,17 @@ class SimTarget:
             answer = self._cgroups.read(path)
             return procfs.pressure_text(answer) if self._text and isinstance(answer, Pressure) else answer
         return api.FileError("open", errno.ENOENT)
+
+    def _memory_file(self, path: str) -> object:
+        memory, base = self.machine.memory, self._config.kernel.base
+        if path == "/proc/vmstat":
+            vmstat = procfs.vmstat(memory, base)
+            return procfs.vmstat_text(vmstat) if self._text else vmstat
+        if path == "/proc/meminfo":
+            meminfo = procfs.meminfo(memory)
+            return procfs.meminfo_text(meminfo) if self._text else meminfo
+        zoneinfo = procfs.zoneinfo(memory, base)
+        return procfs.zoneinfo_text(zoneinfo, procfs.zones_free(memory)) if self._text else zoneinfo
 
     def _read_process(self, request: api.ReadProcess) -> str | api.FileError:
         process = self._processes.get(request.pid)

@@ -47,6 +47,7 @@ class App:
         "failures",
         "files",
         "filled",
+        "growing",
         "leak",
         "plan",
         "process",
@@ -76,7 +77,7 @@ class App:
         """Nothing of a former life is left."""
         self.sent_adj = 0
         self.dirty = self.cold = self.showing = self.started = self.filled = False
-        self.exiting = self.compacted = self.touching = self.active = False
+        self.exiting = self.compacted = self.touching = self.active = self.growing = False
         self.show_ns = 0
         self.cached_ns: int | None = None
         self.leak = 0
@@ -168,6 +169,7 @@ class Workload:
             for region in (process.hot, app.files[0]):
                 region.use(period_ns, t_ns)
                 self._machine.memory.lru.follow(region)
+        self._begin_growth(app, process, t_ns)
         if first:
             process.write(process.cold, process.cold.pages)
             process.touch(app.files[1], app.files[1].pages)
@@ -180,26 +182,31 @@ class Workload:
             {"app": app.plan.process_name, "pid": process.pid, "after_ms": ms(t_ns - process.born_ns)},
             t_ns,
         )
-        if app.plan.growth_kib_per_min:
-            self._growth(app, process, t_ns, 0)
+        self._begin_growth(app, process, t_ns)
         self._machine.at(t_ns, self._filled_one)
 
+    def _begin_growth(self, app: App, process: SimProcess, t_ns: int) -> None:
+        if app.plan.growth_kib_per_min and app.filled and not app.growing:
+            self._growth(app, process, t_ns, 0)
+
     def _growth(self, app: App, process: SimProcess, since_ns: int, rest: int) -> None:
-        """Grows while active: what is due since it was last looked at, at most a second's worth at once."""
+        """Grows while active: what is due since it was last looked at. ``_shown`` begins it again after a pause."""
         rate = app.plan.growth_kib_per_min
         piece_ns = -(-_PIECE_PAGES * PAGE_KIB * 60 * NS_PER_S // rate)
         at_ns = since_ns + max(piece_ns, app.plan.touch_every_ms * NS_PER_MS // _HOT_SLICES)
+        app.growing = True
 
         def grow() -> None:
             if process.killed or app.process is not process:
                 return
-            due = rest
-            if app.active and not process.frozen:
-                due += (at_ns - since_ns) * rate
-                pages = due // (60 * NS_PER_S * PAGE_KIB)
-                due -= pages * 60 * NS_PER_S * PAGE_KIB
-                if not process.jobs:
-                    self._write_grown(process, pages)
+            if not app.active or process.frozen:
+                app.growing = False
+                return
+            due = rest + (at_ns - since_ns) * rate
+            pages = due // (60 * NS_PER_S * PAGE_KIB)
+            due -= pages * 60 * NS_PER_S * PAGE_KIB
+            if not process.jobs:
+                self._write_grown(process, pages)
             self._growth(app, process, at_ns, due)
 
         self._machine.at(at_ns, grow)
