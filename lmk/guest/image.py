@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from lmk.device.native import content_key, native_binary
 from lmk.guest import apt, datadisk, userland
 from lmk.progress import Progress, silent
 from lmk.resources import cache_dir
+
+_STALE_AFTER_S = 7 * 24 * 3600
 
 
 @frozen(kw_only=True)
@@ -89,9 +92,17 @@ def _build(arch: str, progress: Progress) -> GuestImage:
     datadisk.build_data_disk(progress)
     facts = {"key": key, "initrd": name, "ram_kib": ram_kib, "packages": [deb.name for deb in debs]}
     _write_atomically(folder / f"{_recipe(arch)}.json", json.dumps(facts, indent=1).encode())
+    _remove_stale(folder, name)
     found = find_guest_image(arch)
     assert found is not None
     return found
+
+
+def _remove_stale(folder: Path, keep: str) -> None:
+    """Archives of earlier builds; none that a command of today may be about to boot."""
+    for path in folder.glob("initrd-*.cpio"):
+        if path.name != keep and time.time() - path.stat().st_mtime > _STALE_AFTER_S:
+            path.unlink(missing_ok=True)
 
 
 def _recipe(arch: str) -> str:
