@@ -29,6 +29,9 @@ _KSWAPD_FAILURES_MAX = 16
 
 _DEF_PRIORITY = 12
 
+#: Uptime at which a run begins: a device has booted by then. lmkd ignores limits sent in the first second.
+UPTIME_NS = 10 * NS_PER_S
+
 #: Order of events at one instant.
 PRIORITY_KERNEL, PRIORITY_PROCESS, PRIORITY_SCENARIO, PRIORITY_OBSERVER = range(4)
 
@@ -126,7 +129,7 @@ class Machine:
         self.config = config
         self.calibration = calibration
         self.memory = Memory(config, calibration)
-        self.now_ns = 0
+        self.now_ns = UPTIME_NS
         self.cpus = config.cpus
         self.psi = Psi(config.cpus, self._psi_fired)
         #: Of what apps do, once somebody asks.

@@ -97,6 +97,11 @@ def _simulate(plan: SimPlan, writer: RecordWriter) -> str:
         }
     )
     why = run_policy(plan.make_policy(), target, _Observers(RecordingObserver(writer), journal, reads=not long))
+    if not target.over:
+        # The daemon ended, the device did not: from here on the kernel is alone with its OOM killer.
+        writer.meta({"policy_exit": why})
+        while not target.over:
+            target.answer(Wait(None))
     writer.meta({"duration_ms": plan.timeline.duration_ms, "sim_events": target.machine.events})
     return why
 

@@ -87,6 +87,11 @@ class SimTarget:
     def close(self) -> None:
         """See ``Target``: nothing to let go of."""
 
+    @property
+    def over(self) -> bool:
+        """Whether the scenario has ended."""
+        return self.activity.done
+
     # ---- World, Listener of the parts of the device
 
     def app_event(self, t_ns: int, kind: str, body: dict[str, Any]) -> None:
