@@ -94,8 +94,13 @@ class Emulator:
     def kernel_oom_kills(self) -> int:
         return self.adb.check_shell("dmesg").count("Killed process")
 
-    def helpers(self) -> list[str]:
-        return self.adb.shell("pidof lmk-helper lmk-guardian").stdout.split()
+    def helpers(self, *names: str) -> list[str]:
+        """Pids of the helper's processes, by the names they give themselves."""
+        wanted = "|".join(names or ("lmk-helper", "lmk-guardian"))
+        script = (
+            f"for p in /proc/[0-9]*; do read -r n < $p/comm && case $n in {wanted}) echo ${{p#/proc/}};; esac; done"
+        )
+        return self.adb.shell(f"({script}) 2>/dev/null").stdout.split()
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +191,8 @@ def test_a_run_outlives_it(emulator: Emulator, fault: str) -> None:
         time.sleep(10)
         process.send_signal(signal.SIGCONT)
     elif fault == "helper killed":
-        emulator.adb.check_shell("kill -9 $(pidof lmk-helper)")
+        (worker,) = emulator.helpers("lmk-helper")
+        emulator.adb.check_shell(f"kill -9 {worker}")
     else:
         server = subprocess.run(["pgrep", "-P", str(process.pid), "adb"], capture_output=True, text=True, check=True)
         os.kill(int(server.stdout.split()[0]), signal.SIGKILL)
