@@ -1,4 +1,4 @@
-"""``lmk kernel``: build the patched kernel, list what is built, measure it."""
+"""``lmk kernel``: build the patched kernel, list what is built."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lmk.backends.accel import find_accel
 from lmk.cli.terminal import shown_progress
 from lmk.kernel import cache
 from lmk.kernel.bases import ARCHES, BASES, DEFAULT_BASE
-from lmk.kernel.bench import run_bench
 from lmk.kernel.build import KernelImage, build_kernel
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``kernel`` and its sub-verbs."""
-    parser = verbs.add_parser("kernel", help="build, list and measure patched kernels")
+    parser = verbs.add_parser("kernel", help="build or list patched kernels")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     build = actions.add_parser("build", help="build a kernel with our patches (cached)")
@@ -39,11 +37,6 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     listing = actions.add_parser("list", help="list built kernels")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     listing.set_defaults(run=_run_list)
-
-    bench = actions.add_parser("bench", help="measure the patches in a guest")
-    bench.add_argument("--base", default=DEFAULT_BASE, metavar="BASE", help=f"one of {', '.join(BASES)}")
-    bench.add_argument("--json", action="store_true", help="print one JSON object")
-    bench.set_defaults(run=_run_bench)
 
 
 def _run_build(args: argparse.Namespace) -> int:
@@ -84,35 +77,6 @@ def _run_list(args: argparse.Namespace) -> int:
     # Paths are for copying: never cut or wrap them.
     Console(width=max(Console().width, 220), soft_wrap=True).print(table)
     return 0
-
-
-def _run_bench(args: argparse.Namespace) -> int:
-    accel = find_accel("x86_64")
-    with shown_progress() as progress:
-        kernel = build_kernel(args.base, progress=progress)
-        result = run_bench(kernel, accel=accel.arguments, progress=progress)
-    if args.json:
-        body = {"schema": 1, "kernel": _as_json(kernel), "acceleration": accel.name, **result.rows}
-        print(json.dumps(body | {"slopes": result.slopes(), "cgroups": result.cgroups()}))
-        return 0
-    note = "software emulation: compare columns, not with other machines" if accel.name == "tcg" else accel.name
-    print(f"kernel {kernel.release}, {note}\n")
-    for title, rows in (
-        ("one reap: count of threads against a walk over all processes (median of 200, ns)", result.rows["sharing"]),
-        ("cost per other process", result.slopes()),
-        ("how often the count suffices", result.rows["hit_rate"]),
-        ("a whole cgroup (median of the rounds)", result.cgroups()),
-    ):
-        if rows:
-            _print_rows(title, rows)
-    return 0
-
-
-def _print_rows(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(*rows[0], title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(f"{v:.2f}" if isinstance(v, float) and not v.is_integer() else f"{v}" for v in row.values()))
-    Console(width=max(Console().width, 130), soft_wrap=True).print(table)
 
 
 def _as_json(image: KernelImage) -> dict[str, Any]:
