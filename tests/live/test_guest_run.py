@@ -114,9 +114,11 @@ def emulator(tmp_path_factory: pytest.TempPathFactory, guest_factory: Guests) ->
     try:
         config = load_device_config(folder / "phone.yaml")
         registry.up(config, test_kernel(), build_guest_image(), name=NAME, idle_s=600)
-        with registry.attach(NAME) as attached:
-            yield Emulator(folder, attached.adb)
-        registry.down(NAME)
+        try:
+            with registry.attach(NAME) as attached:
+                yield Emulator(folder, attached.adb)
+        finally:
+            registry.down(NAME)
     finally:
         os.environ.pop("LMK_STATE")
         if before is not None:
