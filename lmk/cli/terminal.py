@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from lmk.live.session import Watcher
+from lmk.live.watcher import Watcher
 from lmk.progress import Progress
 from lmk.record.schema import KillRow
 

@@ -19,7 +19,7 @@ from lmk.config.expect import evaluate
 from lmk.config.scenario import Scenario
 from lmk.config.timeline import Timeline
 from lmk.device.adb import AdbDevice
-from lmk.device.apprunner import AppEvent, AppRunner
+from lmk.device.apprunner import AppRunner
 from lmk.device.helper import HelperStream, start_helper
 from lmk.device.helper_messages import Ran, SettingsDone
 from lmk.device.helper_requests import Run, Settings
@@ -37,6 +37,7 @@ from lmk.live.steady import SteadyStream
 from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, stock_lmkd_runs
 from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget, reap_method
+from lmk.live.watcher import Watcher
 from lmk.policy.api import Policy, Request
 from lmk.policy.lmkd.params import load_params
 from lmk.policy.lmkd.versions import behaviour
@@ -63,22 +64,6 @@ class Plan:
     make_policy: Callable[[], Policy]
     dry_run: bool
     run_dir: Path
-
-
-class Watcher:
-    """What a terminal wants to know while a run goes on; the default tells nobody."""
-
-    def progress(self, stage: str, fraction: float | None) -> None:
-        """A stage before or after the scenario."""
-
-    def playing(self, done_ms: int, total_ms: int) -> None:
-        """The scenario is so far."""
-
-    def kill(self, row: KillRow, zero_ns: int) -> None:
-        """A process was killed."""
-
-    def app_event(self, event: AppEvent) -> None:
-        """The app runner said something."""
 
 
 def run_live(plan: Plan, watcher: Watcher) -> dict[str, Any]:
