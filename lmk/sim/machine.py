@@ -151,7 +151,8 @@ class Machine:
         # CPU time is wall time times _share[1] / _share[0]
         self._share = (1, 1)
         self._readers = 1
-        self._in_direct_reclaim = False
+        # Whether somebody reclaims directly, and whether somebody did in this step.
+        self._direct = self._direct_now = False
         storage = config.storage
         bytes_per_s = storage.read_bytes_per_s if storage else calibration.storage_read_kib_per_s * 1024
         iops = storage.iops if storage else calibration.storage_iops
@@ -188,6 +189,7 @@ class Machine:
                 raise InfraError("the simulated device has nothing left to do", "report this scenario")
             runners = [runner for runner in self._runners if runner.runnable]
             if not runners:
+                self._end_direct()
                 self.now_ns = horizon_ns
                 continue
             self._count()
@@ -247,8 +249,9 @@ class Machine:
 
     def direct_reclaim(self, want: int, budget_ns: int) -> tuple[int, int]:
         """An allocation reclaims for itself; (pages, nanoseconds)."""
-        if not self._in_direct_reclaim:
-            self._in_direct_reclaim = True
+        self._direct_now = True
+        if not self._direct:
+            self._direct = True
             self.reclaim_event(kswapd=False, begin=True)
         self.memory.events.allocstall += 1
         self.memory.revision += 1
@@ -261,6 +264,11 @@ class Machine:
                 self.kswapd.progress()
                 return freed, spent
         return 0, spent
+
+    def _end_direct(self) -> None:
+        if self._direct:
+            self._direct = False
+            self.reclaim_event(kswapd=False, begin=False)
 
     def out_of_memory(self) -> bool:
         """Nothing can be reclaimed: the OOM killer's turn. Returns whether somebody is dying."""
@@ -282,10 +290,10 @@ class Machine:
         running = count - sum(1 for runner in runners if runner.io_waiting)
         self._share = (max(1, running), self.cpus)
         span_ns = self._span(runners, limit_ns)
-        direct_before, self._in_direct_reclaim = self._in_direct_reclaim, False
+        self._direct_now = False
         usages = [(runner.lane, runner.run(self, span_ns)) for runner in runners]
-        if direct_before and not self._in_direct_reclaim:
-            self.reclaim_event(kswapd=False, begin=False)
+        if not self._direct_now:
+            self._end_direct()
         self.now_ns += span_ns
         self._account(self.psi, usages, span_ns)
         if self._apps_psi is not None:
