@@ -71,9 +71,15 @@ def compare(variants: Sequence[Variant]) -> dict[str, Any]:
         "baseline": base.name,
         "variants": [variant.name for variant in variants],
         "runs": {variant.name: len(variant.runs) for variant in variants},
-        "calibration": sorted({str(run.get("calibration")) for v in variants for run in v.runs}),
+        "calibration": sorted({_class(run) for variant in variants for run in variant.runs}),
         "metrics": [_row(metric, base, variants[1:]) for metric in METRICS],
     }
+
+
+def _class(run: Mapping[str, Any]) -> str:
+    """The class of rates a run was simulated with, or that it was not."""
+    calibration = run.get("calibration")
+    return str(calibration["class"]) if calibration else "real"
 
 
 def _row(metric: Metric, base: Variant, others: Sequence[Variant]) -> dict[str, Any]:

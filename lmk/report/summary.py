@@ -31,6 +31,7 @@ def run_json(record: RecordReader) -> dict[str, Any]:
         "policy": meta.get("policy"),
         "seed": meta.get("seed"),
         "target": meta.get("target"),
+        "calibration": meta.get("calibration"),
         "duration_ms": meta.get("duration_ms"),
         "disturbed": meta.get("disturbed"),
         "host_load": meta.get("host_load"),

@@ -91,6 +91,8 @@ def summary_table(run: dict[str, Any]) -> RenderableType:
             f"{dry['decided']} processes would have been killed; the device's lmkd killed {len(dry['device_kills'])}, "
             f"{dry['agreed']} of them the same",
         )
+    if run.get("calibration"):
+        table.add_row("simulated with", f"calibration {run['calibration']['name']} ({run['calibration']['class']})")
     if run.get("disturbed"):
         table.add_row("disturbed", f"other load on the host took {run['host_load']:.0%} of it: do not quote the times")
     table.add_row("record", str(run["record"]))

@@ -52,7 +52,7 @@ def run_job(job: SimJob) -> dict[str, Any]:
                 events_max=job.events_max,
             )
         )
-    return {**result, "record": None, "calibration": calibration.kind}
+    return {**result, "record": None}
 
 
 def run_jobs(
