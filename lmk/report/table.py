@@ -25,41 +25,36 @@ def kill_table(run: dict[str, Any]) -> RenderableType:
     if not kills:
         return Text("No process was killed.")
     table = Table(title=f"{len(kills)} kills", title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for heading, justify in _KILL_COLUMNS:
-        table.add_column(heading, justify=justify, no_wrap=heading != "reason")  # type: ignore[arg-type]
+    for heading in _KILL_HEADINGS:
+        # Numbers are never cut: in a narrow terminal it is the words that wrap.
+        words = heading == _WORDS
+        table.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold", ratio=words)
     for kill in kills:
-        style = _TIER_STYLE.get(kill["tier"] or "", "")
-        table.add_row(*_kill_cells(kill), style=style)
+        table.add_row(*_kill_cells(kill), style=_TIER_STYLE.get(kill["tier"] or "", ""))
     return table
 
 
-_KILL_COLUMNS = (
-    ("time s", "right"),
-    ("process", "left"),
-    ("pid", "right"),
-    ("tier", "left"),
-    ("adj", "right"),
-    ("reason", "left"),
-    ("rss MiB", "right"),
-    ("swap MiB", "right"),
-    ("event→signal ms", "right"),
-    ("→reaped ms", "right"),
-    ("→exit ms", "right"),
-    ("freed MiB", "right"),
+_WORDS = "process\nand why"
+_KILL_HEADINGS = (
+    "\ntime s",
+    _WORDS,
+    "tier\nand adj",
+    "rss+swap\nMiB",
+    "signal\nafter ms",
+    "\nreaped",
+    "\nexit",
+    "freed\nMiB",
 )
 
 
 def _kill_cells(kill: dict[str, Any]) -> list[str]:
     killer = "" if kill["killer"] == "lmk" else "kernel OOM killer: "
+    swap = _scaled(kill["swap_kib"], 1024, 0)
     return [
         f"{kill['t_ms'] / 1000:.2f}",
-        str(kill["name"] or "?"),
-        str(kill["pid"]),
-        str(kill["tier"] or "?"),
-        _number(kill["oom_score_adj"]),
-        killer + str(kill["reason"] or ""),
-        _scaled(kill["rss_kib"], 1024, 0),
-        _scaled(kill["swap_kib"], 1024, 0),
+        f"{kill['name'] or 'pid {}'.format(kill['pid'])}\n  {killer}{kill['reason'] or ''}",
+        f"{kill['tier'] or '?'} {_number(kill['oom_score_adj'])}",
+        _scaled(kill["rss_kib"], 1024, 0) + ("" if swap == "-" else f"+{swap}"),
         _scaled(kill["event_to_signal_us"], 1000, 1),
         _scaled(kill["signal_to_reaped_us"], 1000, 1),
         _scaled(kill["signal_to_exit_us"], 1000, 1),
@@ -71,8 +66,8 @@ def summary_table(run: dict[str, Any]) -> RenderableType:
     """The figures two runs are compared by."""
     summary = run["summary"]
     table = Table(title="Summary", title_justify="left", box=None, show_header=False, pad_edge=False)
-    table.add_column("figure")
-    table.add_column("value")
+    table.add_column("figure", no_wrap=True)
+    table.add_column("value", overflow="fold")
     tiers = ", ".join(f"{n} {name}" for name, n in summary["kills_by_tier"].items())
     table.add_row("kills", f"{summary['kills']}" + (f" ({tiers})" if tiers else ""))
     if summary["failed_kills"]:
@@ -83,7 +78,7 @@ def summary_table(run: dict[str, Any]) -> RenderableType:
         table.add_row(f"{kind} launch ms", _spread(summary["launch_ms"][kind]))
     table.add_row("PSI some / full", f"{_number(summary['psi_some_ms'])} ms / {_number(summary['psi_full_ms'])} ms")
     table.add_row("least MemAvailable", f"{_scaled(summary['min_mem_available_kib'], 1024, 0)} MiB")
-    table.add_row("event to signal µs", _spread(summary["event_to_signal_us"]))
+    table.add_row("event to signal ms", _spread(summary["event_to_signal_us"], divisor=1000, digits=1))
     if run.get("dry_run"):
         dry = run["dry_run"]
         table.add_row(
@@ -118,10 +113,11 @@ def _limit(limit: dict[str, Any]) -> str:
     return f"at least {low}" if low is not None else f"at most {high}"
 
 
-def _spread(values: dict[str, Any]) -> str:
+def _spread(values: dict[str, Any], *, divisor: int = 1, digits: int = 0) -> str:
     if not values["n"]:
         return "none"
-    return f"median {values['p50']:.0f}, p95 {values['p95']:.0f}, max {values['max']:.0f} (n {values['n']})"
+    p50, p95, most = (f"{values[name] / divisor:.{digits}f}" for name in ("p50", "p95", "max"))
+    return f"median {p50}, p95 {p95}, max {most} (n {values['n']})"
 
 
 def _number(value: float | None) -> str:

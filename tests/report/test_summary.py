@@ -90,6 +90,17 @@ def test_figures(run: dict[str, Any]) -> None:
     assert summary["kernel_oom_kills"] == 1
 
 
+@pytest.mark.parametrize("width", [80, 118, 200])
+def test_the_reason_is_readable_at_any_width(run: dict[str, Any], width: int) -> None:
+    run["kills"][0]["reason"] = "low watermark is breached and swap is low"
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(run_tables(run))
+    text = console.export_text()
+    for word in ("watermark", "cached 915", "time s", "com.b", "1.00", "freed"):
+        assert word in text
+    assert all(len(line) <= width for line in text.splitlines())
+
+
 def test_tables_show_kills_and_a_missed_expectation(run: dict[str, Any]) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(run_tables(run))
