@@ -32,9 +32,10 @@ PID_FILES = {
     "cgroup": PidField.CGROUP,
 }
 #: A kill reads these of its victim one after another.
-VICTIM_FIELDS = sum(1 << PID_FILES[name] for name in ("status", "cmdline", "stat", "statm"))
+VICTIM_FIELDS = sum(1 << PID_FILES[name] for name in ("status", "cmdline", "stat"))
 _OPS = {FileOp.OPEN: "open", FileOp.IO: "read", FileOp.REFUSED: "open"}
-CANDIDATES = 4
+#: How many likely victims come with each sample. One is enough for most kills; each costs the device three files.
+CANDIDATES = 2
 
 
 def candidate_fields(*, per_app_memcg: bool) -> int:

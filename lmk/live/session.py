@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from lmk import __version__
+from lmk import __version__, subproc
 from lmk.backends.hostload import HostLoad
 from lmk.backends.qemu import QemuGuest
 from lmk.config.device import DeviceConfig
@@ -123,7 +124,10 @@ class _Session:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         try:
             with contextlib.closing(open_device(plan.target, plan.config, plan.run_dir, progress)) as device:
-                load = HostLoad(_own_pids(device))
+                pids = _own_pids(device)
+                for pid in (os.getpid(), *pids):
+                    subproc.prefer_latency(pid)
+                load = HostLoad(pids)
                 why = self._run_on(device.adb)
                 result = load.finish()
                 self._writer.meta({"host_load": round(result.other_fraction, 3), "disturbed": result.disturbed})
