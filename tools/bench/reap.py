@@ -43,6 +43,7 @@ steps:
 #: The victim and the hog on CPU 1, the helper on CPU 0.
 _HELPER_CPUS = 0b01
 _VICTIM_CPUS = "2"
+_HOG_PID = "/data/local/tmp/hog.pid"
 
 
 def timeline() -> Timeline:
@@ -117,12 +118,11 @@ def main() -> int:
 def start_hog(adb: AdbDevice, victim: int) -> int:
     """A busy loop at nice -20 on the victim's CPU; its pid. The victim, at nice 19, gets 0.02 % of that CPU."""
     adb.check_shell(f"busybox renice 19 -p {victim}")
-    loop = "while :; do :; done"
-    text = adb.check_shell(
-        f"busybox setsid busybox taskset {_VICTIM_CPUS} busybox nice -n -20 sh -c '{loop}' >/dev/null 2>&1 & echo $!"
-    )
-    time.sleep(0.2)
-    return int(text)
+    loop = f"exec taskset {_VICTIM_CPUS} nice -n -20 sh -c 'while :; do :; done'"
+    # It writes its own pid: setsid may fork, and each exec keeps the pid.
+    adb.check_shell(f'setsid sh -c "echo \\$\\$ > {_HOG_PID}; {loop}" </dev/null >/dev/null 2>&1 &')
+    time.sleep(0.3)
+    return int(adb.check_shell(f"cat {_HOG_PID}"))
 
 
 def rows(stories: dict[tuple[bool, int, ReapMethod], list[Killed]]) -> list[dict[str, Any]]:
