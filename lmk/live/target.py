@@ -334,9 +334,13 @@ class LiveTarget:
             self._stream.send(r.CloseConnection(connection=request.connection))
 
     def _log(self, request: api.Log) -> None:
+        if self._dry_run:
+            return  # the device's log tells of kills that happened
         self._stream.send(r.Log(log_id=MAIN_LOG, payload=main_payload(request.level, LOG_TAG, request.text)))
 
     def _event_log(self, request: api.EventLog) -> None:
+        if self._dry_run:
+            return
         self._stream.send(r.Log(log_id=EVENTS_LOG, payload=event_payload(KILLINFO_TAG, request.fields)))
 
 
