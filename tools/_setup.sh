@@ -62,7 +62,7 @@ ensure_venv() {
   stamp=$LMK_VENV/.lmk-stamp
   want=$(cat "$LMK_ROOT/requirements.lock" "$LMK_ROOT/pyproject.toml" | sha256sum)" $("$python" -VV) $LMK_ROOT"
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && return
-  say "setting up the Python environment in .venv (downloads about 150 MB the first time)"
+  say "setting up the Python environment in .venv (downloads about 300 MB the first time)"
   rm -f "$stamp"
   "$python" -m venv "$LMK_VENV"
   "$LMK_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
