@@ -8,10 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, exit_code, new_run_dir
+from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, add_set_option, exit_code, load_config, new_run_dir
 from lmk.cli.terminal import RunDisplay
-from lmk.config.device import load_device_config
-from lmk.config.find import find_config, find_scenario
+from lmk.config.find import find_scenario
 from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline
 from lmk.errors import UserError
@@ -33,6 +32,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--target", default="qemu", metavar="TARGET", help=f"one of {', '.join(KINDS)}")
     parser.add_argument("--policy", default="lmkd", choices=POLICIES, help="who decides (lmkd)")
     parser.add_argument("--seed", type=int, help="another seed than the scenario's")
+    add_set_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="decide, but signal nobody")
     parser.add_argument(
         "--record", type=Path, metavar="DIR", help="where to leave the record (default: a new directory)"
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> Plan:
     """Everything that the user can have got wrong is found here, before anything is built or booted."""
-    config = load_device_config(find_config(args.config))
+    config = load_config(args)
     scenario = load_scenario(find_scenario(args.scenario))
     if scenario.sim_only:
         raise UserError(f"{scenario.name} is for the simulator alone", f"lmk sim {args.config} {args.scenario}")

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from pathlib import Path
 from typing import Any
 
+from lmk.config.device import DeviceConfig, load_device_config
+from lmk.config.find import find_config
+from lmk.config.override import override, parse_overrides
 from lmk.errors import UserError
 from lmk.resources import state_dir
 
 DEFAULT_CONFIG = "phone-2gb"
 DEFAULT_SCENARIO = "app-switching"
+
+
+def add_set_option(parser: argparse.ArgumentParser) -> None:
+    """``--set NAME=VALUE``, any number of them."""
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a property or vm.SYSCTL in place of the config's own, e.g. ro.lmk.thrashing_limit=30",
+    )
+
+
+def load_config(args: argparse.Namespace) -> DeviceConfig:
+    """The device config that ``CONFIG`` names, with what ``--set`` says. UserError for either."""
+    return override(load_device_config(find_config(args.config)), parse_overrides(args.settings))
 
 
 def exit_code(result: dict[str, Any]) -> int:

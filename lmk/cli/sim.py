@@ -7,10 +7,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, exit_code, new_run_dir
+from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, add_set_option, exit_code, load_config, new_run_dir
 from lmk.config.calibration import DEFAULT_NAME, find_calibration, load_calibration, shipped_calibrations
-from lmk.config.device import load_device_config
-from lmk.config.find import find_config, find_scenario
+from lmk.config.find import find_scenario
 from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline
 from lmk.errors import UserError
@@ -35,6 +34,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--policy", default="lmkd", choices=SIM_POLICIES, help="who decides (lmkd)")
     parser.add_argument("--oomd-config", type=Path, metavar="FILE", help="with --policy oomd: its JSON configuration")
     parser.add_argument("--seed", type=int, help="another seed than the scenario's")
+    add_set_option(parser)
     parser.add_argument(
         "--calibration",
         default=DEFAULT_NAME,
@@ -79,7 +79,7 @@ def _export(run_dir: Path, path: Path) -> None:
 
 
 def _plan(args: argparse.Namespace) -> SimPlan:
-    config = load_device_config(find_config(args.config))
+    config = load_config(args)
     scenario = load_scenario(find_scenario(args.scenario))
     timeline = compile_timeline(scenario, config, args.seed)
     calibration = load_calibration(find_calibration(args.calibration))

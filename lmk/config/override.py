@@ -1,0 +1,103 @@
+"""``--set NAME=VALUE``: a device config with some of its settings replaced, for one run.
+
+Names are those of the config file: a property (``ro.lmk.thrashing_limit``; lmkd's own also without ``ro.lmk.``) or a
+sysctl (``vm.swappiness``). The file stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from lmk.config.device import VM_SYSCTLS, DeviceConfig
+from lmk.config.effective import INTEGER_RANGES, clamp, effective_knobs, parse_value
+from lmk.config.load import suggest
+from lmk.config.properties import VALUE_MAX, effective_properties
+from lmk.errors import UserError
+from lmk.policy.lmkd.params import PROPERTIES, Property
+
+_VM: Final = "vm."
+_BY_NAME: Final[Mapping[str, Property]] = {
+    **{row.name: row for row in PROPERTIES},
+    **{row.full_name: row for row in PROPERTIES},
+}
+
+
+def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` texts as full names with their values, in order. UserError for anything else."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals or not name or not value:
+            raise UserError(f"--set {pair}: not NAME=VALUE", "for example --set ro.lmk.thrashing_limit=30")
+        row = _BY_NAME.get(name)
+        found[row.full_name if row is not None else name] = value
+    return found
+
+
+def override(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
+    """The config with these settings in place of its own; the same config for none.
+
+    UserError for a name or value that would have no effect: one that nobody reads, or that something else overrides.
+    """
+    if not settings:
+        return config
+    vm = {name.removeprefix(_VM): text for name, text in settings.items() if name.startswith(_VM)}
+    properties = {name: text for name, text in settings.items() if not name.startswith(_VM)}
+    for name, text in properties.items():
+        _check_property(name, text)
+    own = dict(config.own_properties) | properties
+    changed = attrs.evolve(
+        config,
+        vm=dict(config.vm) | {name: _vm_value(name, text) for name, text in vm.items()},
+        own_properties=own,
+        properties=effective_properties(own, name=config.name, android=config.android, arch=config.arch),
+    )
+    for name in properties:
+        _check_effective(name, changed)
+    return changed
+
+
+def _vm_value(name: str, text: str) -> int:
+    if name not in VM_SYSCTLS:
+        raise UserError(f"--set {_VM}{name}: no such sysctl", suggest(name, VM_SYSCTLS) or "lmk config show lists them")
+    lowest, highest = VM_SYSCTLS[name]
+    if not text.lstrip("-").isdecimal() or not lowest <= int(text) <= highest:
+        raise UserError(f"--set {_VM}{name}={text}: expected a whole number from {lowest} to {highest}")
+    return int(text)
+
+
+def _check_property(name: str, text: str) -> None:
+    row = _BY_NAME.get(name)
+    if row is None:
+        if name.startswith("ro.lmk.") or "." not in name:
+            near = suggest(name, [row.full_name for row in PROPERTIES])
+            raise UserError(f"--set {name}: no such setting", near or "a property, or vm.NAME for a sysctl")
+        if len(text.encode()) > VALUE_MAX and not name.startswith("ro."):
+            raise UserError(f"--set {name}: the value is longer than {VALUE_MAX} bytes, which init refuses")
+        return
+    value = parse_value(row, text)
+    if value is None:
+        wanted = "true or false" if row.kind == "bool" else "a whole number of 32 bits"
+        if row.kind != "bool" and INTEGER_RANGES[row.kind][1] >= 2**32:
+            wanted = "a whole number of 64 bits"
+        raise UserError(f"--set {name}={text}: lmkd would fall back to its default", f"expected {wanted}")
+    if row.kind != "bool" and clamp(row, value) != value:
+        raise UserError(f"--set {name}={text}: lmkd would clamp it to {clamp(row, value)}", "give that, or another")
+
+
+def _check_effective(name: str, config: DeviceConfig) -> None:
+    row = _BY_NAME.get(name)
+    if row is None or row.full_name != name:
+        return
+    knob = effective_knobs(config.properties, config.android).find(row.name)
+    if knob is None:
+        raise UserError(f"--set {name}: lmkd of Android {config.android} does not read it", "choose another config")
+    if knob.text != config.own_properties[name]:
+        raise UserError(
+            f"--set {name}: {config.name} sets persist.device_config.lmkd_native.{row.name}, which wins over it",
+            f"--set persist.device_config.lmkd_native.{row.name}=… instead",
+        )
