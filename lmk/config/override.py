@@ -1,7 +1,7 @@
 """``--set NAME=VALUE``: a device config with some of its settings replaced, for one run.
 
 Names are those of the config file: a property (``ro.lmk.thrashing_limit``; lmkd's own also without ``ro.lmk.``) or a
-sysctl (``vm.swappiness``). The file stays as it is.
+sysctl (``vm.swappiness``), and ``kernel.base``. The file stays as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from lmk.config.device import VM_SYSCTLS, DeviceConfig
+from lmk.config.device import KERNEL_BASES, VM_SYSCTLS, WITHOUT_MGLRU, DeviceConfig
 from lmk.config.effective import INTEGER_RANGES, clamp, effective_knobs, parse_value
 from lmk.config.load import suggest
 from lmk.config.properties import VALUE_MAX, effective_properties
@@ -19,6 +19,7 @@ from lmk.errors import UserError
 from lmk.policy.lmkd.params import PROPERTIES, Property
 
 _VM: Final = "vm."
+KERNEL_BASE: Final = "kernel.base"
 _BY_NAME: Final[Mapping[str, Property]] = {
     **{row.name: row for row in PROPERTIES},
     **{row.full_name: row for row in PROPERTIES},
@@ -45,8 +46,9 @@ def override(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
     """
     if not settings:
         return config
+    config = _with_base(config, settings)
     vm = {name.removeprefix(_VM): text for name, text in settings.items() if name.startswith(_VM)}
-    properties = {name: text for name, text in settings.items() if not name.startswith(_VM)}
+    properties = {name: text for name, text in settings.items() if not name.startswith(_VM) and name != KERNEL_BASE}
     for name, text in properties.items():
         _check_property(name, text)
     own = dict(config.own_properties) | properties
@@ -59,6 +61,16 @@ def override(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
     for name in properties:
         _check_effective(name, changed)
     return changed
+
+
+def _with_base(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
+    base = settings.get(KERNEL_BASE)
+    if base is None:
+        return config
+    if base not in KERNEL_BASES:
+        raise UserError(f"--set {KERNEL_BASE}={base}: no such base", f"one of {', '.join(KERNEL_BASES)}")
+    mglru = config.kernel.mglru and base not in WITHOUT_MGLRU
+    return attrs.evolve(config, kernel=attrs.evolve(config.kernel, base=base, mglru=mglru))
 
 
 def _vm_value(name: str, text: str) -> int:

@@ -42,6 +42,8 @@ SYSTEM_UID: Final = 1000
 #: Base load that is not system_server, in the range Android reserves for services of the system.
 FIRST_SERVICE_UID: Final = 1100
 _SYSTEM_TOUCH_MS: Final = 2000
+#: About what a person's hand, or a loaded host, makes of a moment.
+JITTER_MS: Final = 200
 #: CachedAppOptimizer.DEFAULT_FREEZER_DEBOUNCE_TIMEOUT by release; freezing is off before Android 12.
 _FREEZE_AFTER_MS: Final = {12: 600_000, 13: 600_000}
 _FREEZE_AFTER_MS_SINCE_14: Final = 10_000
@@ -185,6 +187,23 @@ def compile_timeline(scenario: Scenario, device: DeviceLike | None = None, seed:
         compact=compact,
         minfree=tuple(app_adj.minfree_table(memory_bytes)) if device is not None else (),
     )
+
+
+def jittered(timeline: Timeline, seed: int, span_ms: int = JITTER_MS) -> Timeline:
+    """The same steps in the same order, each moment moved by up to ``span_ms`` either way; seed 0: as it was.
+
+    How much a result owes to the exact moment of each step is what repeated runs of one scenario must show.
+    """
+    if seed == 0:
+        return timeline
+    rng = random.Random(seed)
+    moved: dict[int, int] = {}
+    earliest_ms = 0
+    for step in timeline.steps:
+        if step.t_ms not in moved:
+            shift_ms = int(rng.random() * (2 * span_ms + 1)) - span_ms
+            earliest_ms = moved[step.t_ms] = max(earliest_ms, min(step.t_ms + shift_ms, timeline.duration_ms))
+    return attrs.evolve(timeline, steps=tuple(attrs.evolve(step, t_ms=moved[step.t_ms]) for step in timeline.steps))
 
 
 def timeline_text(timeline: Timeline) -> str:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from lmk.config.calibration import load_calibration
+from lmk.config.calibration import Calibration, load_calibration
 from lmk.config.device import load_device_config
+from lmk.config.override import override
 from lmk.config.scenario import load_scenario
-from lmk.config.timeline import compile_timeline
+from lmk.config.timeline import compile_timeline, jittered
 from lmk.policy.registry import make_policy
 from lmk.sim.check import check_plan
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
+from lmk.units import US_PER_MS
 
 
 @attrs.frozen(kw_only=True)
@@ -30,13 +32,21 @@ class SimJob:
     policy: str
     release: str | None = None
     seed: int | None = None
+    #: See lmk.config.timeline.jittered.
+    jitter: int = 0
+    #: In place of the config's own, by full name (lmk.config.override).
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    #: Added to the way from a decision to its SIGKILL: a fault put in on purpose.
+    kill_delay_ms: int = 0
     events_max: int = EVENTS_MAX
+    #: Where to leave the record; None: it is not kept.
+    run_dir: Path | None = None
 
 
 def run_job(job: SimJob) -> dict[str, Any]:
-    """The JSON object of one run; its record is not kept. Raises LmkError."""
-    config, scenario = load_device_config(job.config), load_scenario(job.scenario)
-    calibration = load_calibration(job.calibration)
+    """The JSON object of one run. Raises LmkError."""
+    config, scenario = override(load_device_config(job.config), job.settings), load_scenario(job.scenario)
+    calibration = with_kill_delay(load_calibration(job.calibration), job.kill_delay_ms)
     check_plan(config, calibration)
     release = job.release or config.android
     with tempfile.TemporaryDirectory(prefix="lmk-sim-") as folder:
@@ -45,14 +55,19 @@ def run_job(job: SimJob) -> dict[str, Any]:
                 config=config,
                 calibration=calibration,
                 scenario=scenario,
-                timeline=compile_timeline(scenario, config, job.seed),
+                timeline=jittered(compile_timeline(scenario, config, job.seed), job.jitter),
                 policy_name=job.policy,
                 make_policy=lambda: make_policy(job.policy, release),
-                run_dir=Path(folder) / "run",
+                run_dir=job.run_dir or Path(folder) / "run",
                 events_max=job.events_max,
             )
         )
-    return {**result, "record": None}
+    return result if job.run_dir is not None else {**result, "record": None}
+
+
+def with_kill_delay(calibration: Calibration, delay_ms: int) -> Calibration:
+    """The same rates with a slower way to SIGKILL: what a watchdog of kill latency must notice."""
+    return attrs.evolve(calibration, signal_us=calibration.signal_us + delay_ms * US_PER_MS)
 
 
 def run_jobs(

@@ -22,6 +22,11 @@ def test_properties_and_sysctls_take_effect() -> None:
     assert changed.name == PHONE.name
 
 
+def test_a_kernel_without_mglru_runs_without_it() -> None:
+    changed = override(PHONE, {"kernel.base": "5.10"})
+    assert (changed.kernel.base, changed.kernel.mglru) == ("5.10", False)
+
+
 def test_nothing_to_set_is_the_same_config() -> None:
     assert override(PHONE, {}) is PHONE
 
@@ -38,6 +43,7 @@ def test_nothing_to_set_is_the_same_config() -> None:
         ("thrashing_limit=many", "fall back to its default"),
         ("swap_free_low_percentage=101", "clamp"),
         ("nonsense=1", "no such setting"),
+        ("kernel.base=4.19", "no such base"),
     ],
 )
 def test_what_would_have_no_effect_is_an_error(pair: str, words: str) -> None:

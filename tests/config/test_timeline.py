@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lmk.config.device import load_device_config
 from lmk.config.find import find_config, find_scenario, shipped_configs, shipped_scenarios
 from lmk.config.scenario import Scenario, load_scenario
-from lmk.config.timeline import PlannedProcess, Timeline, compile_timeline, timeline_text
+from lmk.config.timeline import JITTER_MS, PlannedProcess, Timeline, compile_timeline, jittered, timeline_text
 from lmk.errors import ConfigError
 from tests.config.helpers import write
 
@@ -233,3 +233,20 @@ def test_the_text_is_lines_of_known_words(generated: Scenario) -> None:
     assert re.fullmatch(r"end \d+", lines[-1])
     assert {line.split()[0] for line in lines} == {"lmk-timeline", "#", "seed", "option", "process", "at", "end"}
     assert os.linesep.join(lines).isascii()
+
+
+@given(seed=st.integers(min_value=1, max_value=2**32))
+def test_jitter_moves_moments_and_nothing_else(seed: int) -> None:
+    whole = compile_timeline(load_scenario(find_scenario("app-switching")), Phone())
+    moved = jittered(whole, seed)
+    assert [(s.action, s.process, s.kib) for s in moved.steps] == [(s.action, s.process, s.kib) for s in whole.steps]
+    assert all(abs(a.t_ms - b.t_ms) <= JITTER_MS for a, b in zip(moved.steps, whole.steps, strict=True))
+    assert [s.t_ms for s in moved.steps] == sorted(s.t_ms for s in moved.steps)
+    assert moved.duration_ms == whole.duration_ms
+    assert moved == jittered(whole, seed)
+    assert moved != whole
+
+
+def test_jitter_of_seed_zero_is_the_timeline_as_written() -> None:
+    whole = compile_timeline(load_scenario(find_scenario("app-switching")), Phone())
+    assert jittered(whole, 0) is whole
