@@ -22,6 +22,7 @@ ALLOWED = {
     "engine": {"engine", "policy", "procfs", "record", "units", "errors"},
     "config": {"config", "policy", "procfs", "units", "errors", "resources"},
     "report": {"report", "record", "policy", "procfs", "units", "errors", "resources"},
+    "tune": {"tune", "sim", "config", "report", "policy", "units", "errors", "resources"},
     "replay": {"replay", "engine", "policy", "procfs", "record", "units", "errors"},
     "subproc": {"errors"},
     "device": {"device", "subproc", "policy", "config", "units", "errors", "progress", "resources"},
@@ -32,7 +33,13 @@ PURE = ("procfs", "policy")
 IMPURE_MODULES = {"os", "io", "time", "random", "socket", "subprocess", "threading", "pathlib", "shutil", "asyncio"}
 IMPURE_CALLS = {"open", "input", "print"}
 #: The only modules that may import these.
-SOLE_IMPORTERS = {"adbutils": {"lmk.device.adb"}, "yaml": {"lmk.config.load"}, "subprocess": {"lmk.subproc"}}
+SOLE_IMPORTERS = {
+    "adbutils": {"lmk.device.adb"},
+    "yaml": {"lmk.config.load"},
+    "subprocess": {"lmk.subproc"},
+    "optuna": {"lmk.tune.sampler"},
+    "matplotlib": {"lmk.tune.plots"},
+}
 MODULE_LINES_MAX = 500
 #: Longer on purpose: nothing but one table of values each, which splitting would only scatter.
 LONG_MODULES = {"lmk.policy.api": 620, "lmk.device.helper_wire": 700}

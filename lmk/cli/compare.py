@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(result))
     else:
-        Console().print(_tables(result))
+        Console().print(compare_tables(result))
     return 0
 
 
@@ -138,7 +138,7 @@ def _policy(spec: str) -> tuple[str, str | None]:
     return name, tag
 
 
-def _tables(result: dict[str, Any]) -> Group:
+def compare_tables(result: dict[str, Any]) -> Group:
     """One table for each variant beside the baseline."""
     return Group(*(_table(result, index) for index in range(len(result["variants"]) - 1)))
 

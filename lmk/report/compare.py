@@ -63,7 +63,7 @@ class Variant:
     runs: Sequence[Mapping[str, Any]]
 
 
-def compare(variants: Sequence[Variant]) -> dict[str, Any]:
+def compare(variants: Sequence[Variant], metrics: Sequence[Metric] = METRICS) -> dict[str, Any]:
     """The whole object; the first variant is what the others are compared with."""
     base = variants[0]
     return {
@@ -72,7 +72,7 @@ def compare(variants: Sequence[Variant]) -> dict[str, Any]:
         "variants": [variant.name for variant in variants],
         "runs": {variant.name: len(variant.runs) for variant in variants},
         "calibration": sorted({_class(run) for variant in variants for run in variant.runs}),
-        "metrics": [_row(metric, base, variants[1:]) for metric in METRICS],
+        "metrics": [_row(metric, base, variants[1:]) for metric in metrics],
     }
 
 
@@ -95,7 +95,7 @@ def _difference(metric: Metric, base: Variant, other: Variant) -> dict[str, Any]
     before, after = _values(metric, base), _values(metric, other)
     pairs = [(before[key], after[key]) for key in before if key in after]
     changes = [new - old for old, new in pairs]
-    interval = _interval(changes)
+    interval = interval95(changes)
     return {
         "variant": other.name,
         "mean": _mean(list(after.values())),
@@ -115,7 +115,8 @@ def _values(metric: Metric, variant: Variant) -> dict[tuple[str, int], float]:
     return found
 
 
-def _interval(changes: Sequence[float]) -> list[float] | None:
+def interval95(changes: Sequence[float]) -> list[float] | None:
+    """Student's 95 % interval for the mean of paired differences; None below three of them."""
     count = len(changes)
     if count < _PAIRS_MIN:
         return None

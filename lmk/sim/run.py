@@ -46,6 +46,8 @@ class SimPlan:
     make_policy: Callable[[], Policy]
     run_dir: Path
     events_max: int = EVENTS_MAX
+    #: The scenario as written, where its file is not on this machine; None: it is read from there.
+    scenario_text: str | None = None
     #: Answer the policy with /proc text instead of values; slower, with the same result.
     text: bool = False
 
@@ -112,7 +114,7 @@ def _facts(plan: SimPlan) -> dict[str, Any]:
         "config": plan.config.name,
         "android": plan.config.android,
         "scenario": plan.scenario.name,
-        "scenario_text": Path(plan.scenario.path).read_text(),
+        "scenario_text": Path(plan.scenario.path).read_text() if plan.scenario_text is None else plan.scenario_text,
         "policy": plan.policy_name,
         "dry_run": False,
         "seed": plan.timeline.seed,

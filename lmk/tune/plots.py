@@ -1,0 +1,117 @@
+"""Pictures of a search: the Pareto front, and heat maps. Numbers in, PNG files out; the only importer of matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lmk.tune.goals import Goals, mean
+from lmk.tune.verdict import COMPLETE, Trial
+
+_DPI = 120
+_WORDS = {"ms": "ms", "kib": "KiB"}
+#: Values are written into the squares of a heat map up to so many.
+_SQUARES_MAX = 150
+
+
+def label(metric: str) -> str:
+    """A figure's name for an axis: ``psi full (ms)``."""
+    words, _, unit = metric.rpartition("_")
+    return f"{words.replace('_', ' ')} ({_WORDS[unit]})" if unit in _WORDS else metric.replace("_", " ")
+
+
+def draw_front(
+    path: Path, trials: Sequence[Trial], front: Sequence[Trial], chosen: Trial | None, goals: Goals, title: str
+) -> None:
+    """Every complete trial by its means of the objectives, each pair of them in a picture of its own."""
+    pairs = list(combinations(goals.names, 2)) or [(goals.names[0], goals.names[0])]
+    figure = Figure(figsize=(6.4 * len(pairs), 4.8), layout="constrained")
+    for index, (across, up) in enumerate(pairs):
+        axes = figure.add_subplot(1, len(pairs), index + 1)
+        done = [trial for trial in trials if trial.state == COMPLETE and trial.same_as is None]
+        numbered = across == up  # of one objective: against the order of the search
+        _scatter(axes, [t for t in done if t.broken], across, up, numbered, "x", "0.65", "breaks a constraint", 30)
+        _scatter(axes, [t for t in done if not t.broken], across, up, numbered, "o", "tab:blue", "tried", 24)
+        if len(goals.names) == 2:
+            line = sorted((_at(trial, across), _at(trial, up)) for trial in front)
+            axes.plot([x for x, _ in line], [y for _, y in line], color="tab:orange", lw=1, zorder=1)
+        _scatter(axes, list(front), across, up, numbered, "o", "tab:orange", "front", 40)
+        _scatter(axes, list(trials[:1]), across, up, numbered, "s", "black", "stock", 60)
+        if chosen is not None:
+            _scatter(axes, [chosen], across, up, numbered, "*", "tab:red", f"chosen: trial {chosen.number}", 150)
+        axes.set_xlabel("trial" if numbered else label(across))
+        axes.set_ylabel(label(up))
+        axes.grid(alpha=0.3)
+        if index == 0:
+            axes.legend(fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _scatter(
+    axes: Axes,
+    trials: Sequence[Trial],
+    across: str,
+    up: str,
+    numbered: bool,
+    marker: str,
+    color: str,
+    name: str,
+    size: float,
+) -> None:
+    if trials:
+        xs = [float(trial.number) if numbered else _at(trial, across) for trial in trials]
+        ys = [_at(trial, up) for trial in trials]
+        axes.scatter(xs, ys, marker=marker, c=color, label=name, s=size, zorder=3)
+
+
+def _at(trial: Trial, metric: str) -> float:
+    return mean(trial.runs, metric) or 0.0
+
+
+def draw_heat_map(
+    path: Path,
+    values: Sequence[Sequence[float | None]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    *,
+    across: str,
+    up: str,
+    metric: str,
+    title: str,
+    stock: tuple[int, int] | None = None,
+) -> None:
+    """One square for each point, darker for more; ``values[row][column]``, None left blank. ``stock`` is framed."""
+    numbers = [[float("nan") if value is None else value for value in line] for line in values]
+    size = (max(4.5, 0.8 * len(columns) + 2.2), max(2.4, 0.42 * len(rows) + 1.7))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(numbers, cmap=mpl.colormaps["viridis_r"], aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=45 if max(map(len, columns)) > 6 else 0, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    known = [value for line in values for value in line if value is not None]
+    middle = (min(known) + max(known)) / 2 if known else 0.0
+    if len(columns) * len(rows) <= _SQUARES_MAX:
+        for y, line in enumerate(values):
+            for x, value in enumerate(line):
+                if value is not None:
+                    color = "white" if value > middle else "black"
+                    axes.text(x, y, _short(value), ha="center", va="center", color=color, fontsize=8)
+    if stock is not None:
+        y, x = stock
+        frame = ([x - 0.5, x + 0.5, x + 0.5, x - 0.5, x - 0.5], [y - 0.5, y - 0.5, y + 0.5, y + 0.5, y - 0.5])
+        axes.plot(*frame, color="tab:red", lw=2, label="stock")
+    figure.colorbar(image, label=label(metric))
+    axes.set_title(title, fontsize=9)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
