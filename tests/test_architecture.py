@@ -16,12 +16,13 @@ ALLOWED = {
     "units": set[str](),
     "errors": set[str](),
     "progress": set[str](),
+    "statistics": set[str](),
     "procfs": {"procfs", "units", "errors"},
     "policy": {"policy", "procfs", "units", "errors"},
     "record": {"record", "policy", "procfs", "units", "errors"},
     "engine": {"engine", "policy", "procfs", "record", "units", "errors"},
     "config": {"config", "policy", "procfs", "units", "errors", "resources"},
-    "report": {"report", "record", "policy", "procfs", "units", "errors", "resources"},
+    "report": {"report", "statistics", "record", "policy", "procfs", "units", "errors", "resources"},
     "tune": {"tune", "sim", "config", "report", "policy", "units", "errors", "resources"},
     "replay": {"replay", "engine", "policy", "procfs", "record", "units", "errors"},
     "subproc": {"errors"},
@@ -29,7 +30,7 @@ ALLOWED = {
     "kernel": {"kernel", "guest", "subproc", "units", "errors", "progress", "resources"},
     "guest": {"guest", "kernel", "device", "config", "subproc", "units", "errors", "progress", "resources"},
 }
-PURE = ("procfs", "policy")
+PURE = ("procfs", "policy", "statistics")
 IMPURE_MODULES = {"os", "io", "time", "random", "socket", "subprocess", "threading", "pathlib", "shutil", "asyncio"}
 IMPURE_CALLS = {"open", "input", "print"}
 #: The only modules that may import these.

@@ -16,7 +16,10 @@ from lmk import __version__
 from lmk.errors import LmkError
 
 # Written out: what `lmk --help` lists is what exists.
-VERBS: tuple[str, ...] = ("run", "explain", "sim", "compare", "tune", "config", "doctor", "emulator", "kernel")
+VERBS: tuple[str, ...] = (
+    *("run", "explain", "sim", "calibrate", "compare", "tune"),
+    *("config", "doctor", "emulator", "kernel"),
+)
 
 
 def build_parser(names: Sequence[str] = VERBS) -> argparse.ArgumentParser:

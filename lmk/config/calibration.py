@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from lmk.config.convert import integer, string
+from lmk.config.convert import integer, list_of, string
 from lmk.config.device import ZRAM_ALGORITHMS, Source
 from lmk.config.load import Section, Value, open_document, suggest
 from lmk.config.quantity import InvalidValue
@@ -28,12 +28,44 @@ DEFAULT_NAME: Final = "published"
 EMULATOR: Final = "emulator-tcg"
 
 
+#: What a cost without classes stands for: pages that compress two and a half times.
+RATIO_PERMILLE: Final = 2500
+_PAGE_BYTES: Final = 4096
+
+
+@attrs.frozen(kw_only=True)
+class ZramClass:
+    """What pages of one compressibility (uncompressed over compressed size in thousandths) cost."""
+
+    ratio_permille: int
+    write_ns: int
+    read_ns: int
+
+
 @attrs.frozen(kw_only=True)
 class ZramCost:
     """One compression algorithm: a page into the pool and out of it again."""
 
     write_ns: int
     read_ns: int
+    #: By falling compressed size; none: all pages cost the same.
+    classes: tuple[ZramClass, ...] = ()
+
+    def of(self, compressed_bytes: int) -> tuple[int, int]:
+        """(write_ns, read_ns) of a page of that compressed size: straight lines between the classes."""
+        if not self.classes:
+            return self.write_ns, self.read_ns
+        sizes = [_PAGE_BYTES * 1000 // one.ratio_permille for one in self.classes]
+        if compressed_bytes >= sizes[0]:
+            return self.classes[0].write_ns, self.classes[0].read_ns
+        for larger, smaller, big, small in zip(self.classes, self.classes[1:], sizes, sizes[1:], strict=False):
+            if compressed_bytes >= small:
+                part, whole = compressed_bytes - small, big - small
+                return (
+                    smaller.write_ns + (larger.write_ns - smaller.write_ns) * part // whole,
+                    smaller.read_ns + (larger.read_ns - smaller.read_ns) * part // whole,
+                )
+        return self.classes[-1].write_ns, self.classes[-1].read_ns
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +79,7 @@ class Calibration:
     # -- faults, in the context of whoever touches the page
     fault_ns: int  #: first write to an anonymous page: fault, zeroing, the write itself
     file_fault_ns: int  #: mapping a cached file page, fault-around shared out
+    file_read_ns: int  #: what reading a file page takes of the CPU beside mapping it
     swap_fault_ns: int  #: a swapped page's fault without its decompression
     touch_ns: int  #: touching a mapped page
     fork_us: int  #: from the request for a process to its first instruction
@@ -67,10 +100,11 @@ class Calibration:
     death_us: int  #: from SIGKILL to the victim's first step of exiting
     # -- events
     event_us: int  #: from the kernel's event to the policy's wake-up
-    # -- storage of a config that names none, and what the first request takes beyond storage's own limits
+    # -- storage: its own speed, which the limits of a config's storage hold down; used alone where it names none
     storage_read_kib_per_s: int
     storage_iops: int
-    storage_request_us: int
+    storage_request_us: int  #: a small read, alone
+    storage_burst_ms: int  #: so much of a config's limit may be used up at once before it holds
     # -- memory the kernel keeps for itself
     kernel_fixed_kib: int  #: image, boot allocations and slab that do not depend on RAM
     kernel_reserved_permille: int  #: of RAM: struct page and what else never reaches MemTotal
@@ -106,7 +140,10 @@ def load_calibration(path: Path | str) -> Calibration:
 
 _OTHER_FIELDS: Final = {"name", "kind", "sources", "zram"}
 #: Rates that may be nothing at all.
-_MAY_BE_ZERO: Final = {"touch_ns", "reclaim_scan_ns", "aging_ns", "kernel_fixed_kib", "kernel_used_kib", "process_kib"}
+_MAY_BE_ZERO: Final = {
+    *("touch_ns", "reclaim_scan_ns", "aging_ns", "kernel_fixed_kib", "kernel_used_kib", "process_kib"),
+    *("file_read_ns", "storage_burst_ms"),
+}
 
 
 def _read(top: Section) -> Calibration:
@@ -141,7 +178,20 @@ def _kind(value: Value) -> str:
 
 def _zram_cost(value: Value) -> ZramCost:
     with value.section() as section:
+        classes = section.take("classes", list_of(_zram_class), list[ZramClass]())
+        if [one.ratio_permille for one in classes] != sorted({one.ratio_permille for one in classes}):
+            section.value.error("has classes out of order", "sort them by ratio_permille, each once")
         return ZramCost(
+            write_ns=section.need("write_ns", integer(minimum=1, maximum=_NS_MAX), 1),
+            read_ns=section.need("read_ns", integer(minimum=1, maximum=_NS_MAX), 1),
+            classes=tuple(classes),
+        )
+
+
+def _zram_class(value: Value) -> ZramClass:
+    with value.section() as section:
+        return ZramClass(
+            ratio_permille=section.need("ratio_permille", integer(minimum=1000, maximum=20000), 1000),
             write_ns=section.need("write_ns", integer(minimum=1, maximum=_NS_MAX), 1),
             read_ns=section.need("read_ns", integer(minimum=1, maximum=_NS_MAX), 1),
         )

@@ -63,6 +63,7 @@ class Program(NamedTuple):
 PROGRAMS: dict[str, Program] = {
     "lmk-helper": Program("tools/lmk-helper", ("helper*.c", "common*.c")),
     "lmk-apprunner": Program("tools/lmk-helper", ("apprunner*.c", "common*.c")),
+    "lmk-calibrate": Program("tools/lmk-helper", ("calibrate*.c", "common*.c", "apprunner_memory.c")),
     "lmk-guest": Program("tools/guest-tools", ("*.c",)),
 }
 

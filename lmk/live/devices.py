@@ -61,8 +61,17 @@ class _UserDevice:
         return
 
 
-def check_target(target: TargetName, config: DeviceConfig, *, confirmed: bool) -> None:
-    """Everything that can be refused before anything is built or booted. UserError, HostError."""
+def check_target(
+    target: TargetName,
+    config: DeviceConfig,
+    *,
+    confirmed: bool,
+    why: str = "lmk would replace its lmkd and kill its apps",
+) -> None:
+    """Everything that can be refused before anything is built or booted. UserError, HostError.
+
+    ``why`` says what a device that is not an emulator would suffer.
+    """
     if target.kind == "qemu":
         check_host_memory(config.memory_bytes)
         subproc.require_tool(*qemu_program(config.arch))
@@ -73,7 +82,7 @@ def check_target(target: TargetName, config: DeviceConfig, *, confirmed: bool) -
         properties = read_properties(user_device(target.name))
         if not confirmed and not looks_like_emulator(properties):
             raise UserError(
-                f"{target.name} is not an emulator, and lmk would replace its lmkd and kill its apps",
+                f"{target.name} is not an emulator, and {why}",
                 "say --yes if you mean it, or look first with --dry-run",
             )
 

@@ -124,7 +124,7 @@ class _Session:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         try:
             with contextlib.closing(open_device(plan.target, plan.config, plan.run_dir, progress)) as device:
-                pids = _own_pids(device)
+                pids = own_pids(device)
                 for pid in (os.getpid(), *pids):
                     subproc.prefer_latency(pid)
                 load = HostLoad(pids)
@@ -261,7 +261,8 @@ class _Both:
         self._second.exchanged(t_ns, request, answer)
 
 
-def _own_pids(device: OpenDevice) -> list[int]:
+def own_pids(device: OpenDevice) -> list[int]:
+    """Long-lived children of ours that a device stands on; their load is not somebody else's."""
     if isinstance(device, QemuGuest):
         server = device.adb_server.pid
         return [device.pid, *([server] if server is not None else [])]

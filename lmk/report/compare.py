@@ -7,19 +7,14 @@ seed, so what a scenario does to all variants alike does not blur the difference
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import sqrt
 from typing import Any, Final
 
 import attrs
 
+from lmk.statistics import half_interval_95, mean
+
 COMPARE_SCHEMA: Final = 1
 
-#: Student's t for a two-sided 95 % interval, by degrees of freedom 1 to 30; beyond, the normal distribution's.
-_T_95: Final = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
-    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-_Z_95: Final = 1.96
 #: With fewer pairs an interval says next to nothing.
 _PAIRS_MIN: Final = 3
 
@@ -117,14 +112,10 @@ def _values(metric: Metric, variant: Variant) -> dict[tuple[str, int], float]:
 
 def interval95(changes: Sequence[float]) -> list[float] | None:
     """Student's 95 % interval for the mean of paired differences; None below three of them."""
-    count = len(changes)
-    if count < _PAIRS_MIN:
+    if len(changes) < _PAIRS_MIN:
         return None
-    mean = sum(changes) / count
-    deviation = sqrt(sum((change - mean) ** 2 for change in changes) / (count - 1))
-    t = _T_95[count - 2] if count - 2 < len(_T_95) else _Z_95
-    half = t * deviation / sqrt(count)
-    return [round(mean - half, 3), round(mean + half, 3)]
+    middle, half = mean(changes), half_interval_95(changes)
+    return [round(middle - half, 3), round(middle + half, 3)]
 
 
 def _verdict(metric: Metric, changes: Sequence[float], interval: Sequence[float] | None) -> str:
@@ -142,4 +133,4 @@ def _verdict(metric: Metric, changes: Sequence[float], interval: Sequence[float]
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return round(sum(values) / len(values), 3) if values else None
+    return round(mean(values), 3) if values else None

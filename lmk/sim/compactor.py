@@ -79,7 +79,7 @@ class Compactor:
                 self._orders.popleft()
                 self._finish(order, machine.now_ns + min(span_ns, machine.wall_ns(spent)))
                 continue
-            pages = (budget - spent) // memory.swap_out_ns + 1
+            pages = (budget - spent) // memory.usual_swap_out_ns + 1
             done, cost = memory.page_out(order.regions[0], pages, machine.now_ns)
             spent += cost
             if not done or not order.regions[0].resident:

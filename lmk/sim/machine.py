@@ -17,7 +17,8 @@ from lmk.sim.memory import Memory
 from lmk.sim.process import READ_AROUND_PAGES, Usage
 from lmk.sim.psi import Psi
 from lmk.sim.region import Region
-from lmk.sim.zone import HIGH, LOW, PAGE_BYTES
+from lmk.sim.storage import Storage
+from lmk.sim.zone import HIGH, LOW
 from lmk.units import NS_PER_MS, NS_PER_S
 
 #: Resolution of time while kswapd or direct reclaim is at work; no rate depends on it.
@@ -153,12 +154,7 @@ class Machine:
         self._readers = 1
         # Whether somebody reclaims directly, and whether somebody did in this step.
         self._direct = self._direct_now = False
-        storage = config.storage
-        bytes_per_s = storage.read_bytes_per_s if storage else calibration.storage_read_kib_per_s * 1024
-        iops = storage.iops if storage else calibration.storage_iops
-        request_ns = max(NS_PER_S // iops, READ_AROUND_PAGES * PAGE_BYTES * NS_PER_S // bytes_per_s)
-        # Readahead keeps the next request in flight (mm/readahead.c), so only the first one's way is waited for.
-        self._page_read_ns = max(1, request_ns // READ_AROUND_PAGES)
+        self._storage = Storage(config, calibration)
 
     # ---- events
 
@@ -236,9 +232,13 @@ class Machine:
         wanted, cpus = self._share
         return wall_ns * cpus // wanted if wanted > cpus else wall_ns
 
-    def read_page_ns(self) -> int:
-        """Reading one file page from storage, which all readers share."""
-        return self._page_read_ns * self._readers
+    def read_wait_ns(self, cpu_ns: int) -> int:
+        """What a reader waits for storage, for each file page that takes ``cpu_ns`` of its own time."""
+        return self._storage.wait_ns(cpu_ns, self._readers, self.now_ns)
+
+    def note_read(self, pages: int) -> None:
+        """File pages were read."""
+        self._storage.note(pages, self.now_ns)
 
     # ---- reclaim, called by runners
 

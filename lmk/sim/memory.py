@@ -95,9 +95,11 @@ class Memory:
         self.process_pages = calibration.kernel_used_kib // PAGE_KIB
         self.calibration = calibration
         algorithm = config.zram.algorithm if config.zram is not None else "lz4"
-        cost: ZramCost = calibration.zram[algorithm]
-        self.swap_out_ns = calibration.reclaim_anon_ns + cost.write_ns
-        self.swap_in_ns = calibration.swap_fault_ns + cost.read_ns
+        self._zram_cost: ZramCost = calibration.zram[algorithm]
+        #: By compressed size: nanoseconds to swap a page out, and in.
+        self._swap_ns: dict[int, tuple[int, int]] = {}
+        #: A page's way out, for estimates before the page is known.
+        self.usual_swap_out_ns = calibration.reclaim_anon_ns + self._zram_cost.write_ns
         #: Changes with everything that a sample of the counters would show.
         self.revision = 0
         #: Pages scanned by the group they are charged to (memory.stat's pgscan).
@@ -114,6 +116,16 @@ class Memory:
     def can_swap(self) -> bool:
         """Whether reclaim may turn to anonymous pages now."""
         return self.zram is not None and self.zram.free > 0 and self.swappiness > 0
+
+    def swap_ns(self, region: Region) -> tuple[int, int]:
+        """What one of a region's pages takes out to zram, and back."""
+        found = self._swap_ns.get(region.stored_bytes)
+        if found is None:
+            write_ns, read_ns = self._zram_cost.of(region.stored_bytes)
+            calibration = self.calibration
+            found = (calibration.reclaim_anon_ns + write_ns, calibration.swap_fault_ns + read_ns)
+            self._swap_ns[region.stored_bytes] = found
+        return found
 
     def available_pages(self) -> int:
         """MemAvailable."""
@@ -240,11 +252,12 @@ class Memory:
             for region, pages in batch.victims:
                 scanned += pages
                 self.scanned[region.group] = self.scanned.get(region.group, 0) + pages
-                room = (max(0, budget_ns - spent) // self.swap_out_ns + 1) if region.kind == ANON else pages
+                out_ns = self.swap_ns(region)[0]
+                room = (max(0, budget_ns - spent) // out_ns + 1) if region.kind == ANON else pages
                 done = self._evict(region, pages, room, now_ns)
                 reclaimed += done
                 if region.kind == ANON:
-                    spent += done * self.swap_out_ns
+                    spent += done * out_ns
                     events.pgsteal_anon += done
                 else:
                     spent += done * calibration.reclaim_file_ns
@@ -275,7 +288,8 @@ class Memory:
         self._evict(region, pages, pages, now_ns)
         region.set_accessed(min(region.resident, region.accessed(now_ns)), now_ns)
         self.revision += 1
-        return pages, pages * (self.swap_out_ns if region.kind == ANON else self.calibration.reclaim_file_ns)
+        page_ns = self.swap_ns(region)[0] if region.kind == ANON else self.calibration.reclaim_file_ns
+        return pages, pages * page_ns
 
     def _evict(self, region: Region, pages: int, room: int, now_ns: int) -> int:
         """Pages that are off the lists leave memory, as far as there is time, swap and space for its pool."""

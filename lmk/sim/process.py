@@ -234,20 +234,22 @@ class SimProcess:
     def _fault(self, machine: Machine, job: Job, region: Region, wall: int, usage: Usage) -> int:
         memory, now_ns = machine.memory, machine.now_ns
         if region.kind == ANON:
-            page_ns = machine.wall_ns(memory.swap_in_ns)
+            in_ns = memory.swap_ns(region)[1]
+            page_ns = machine.wall_ns(in_ns)
             pages, left = self._allocate(machine, job.faults, page_ns, wall, usage)
             if pages and memory.swap_in(region, pages, now_ns):
                 # swap_read_folio: reading a page of the working set back is a stall, on the CPU with zram
-                usage.stall += min(
-                    wall - left, machine.wall_ns(pages * (memory.swap_in_ns - machine.calibration.swap_fault_ns))
-                )
+                usage.stall += min(wall - left, machine.wall_ns(pages * (in_ns - machine.calibration.swap_fault_ns)))
         else:
             self.io_waiting = True
-            page_ns = machine.read_page_ns() + machine.wall_ns(machine.calibration.file_fault_ns)
+            cpu_ns = machine.wall_ns(machine.calibration.file_fault_ns + machine.calibration.file_read_ns)
+            wait_ns = machine.read_wait_ns(cpu_ns)
+            page_ns = wait_ns + cpu_ns
             pages, left = self._allocate(machine, job.faults, page_ns, wall, usage)
             if pages:
                 refaulted = min(pages, region.out)
-                io_ns = min(pages * machine.read_page_ns(), max(0, wall - max(0, left)))
+                machine.note_read(pages)
+                io_ns = min(pages * wait_ns, max(0, wall - max(0, left)))
                 usage.io += io_ns
                 if memory.read_file(region, pages, refaulted, now_ns):
                     usage.io_stall += io_ns
@@ -267,7 +269,7 @@ class SimProcess:
             machine.note_allocation()
             return got, wall - got * page_ns
         machine.note_allocation()
-        per_page = page_ns + machine.wall_ns(machine.memory.swap_out_ns)
+        per_page = page_ns + machine.wall_ns(machine.memory.usual_swap_out_ns)
         want = max(READ_AROUND_PAGES, min(wanted, wall // per_page + 1))
         budget = machine.cpu_ns(wall)
         freed, spent = machine.direct_reclaim(want, budget)

@@ -1,0 +1,1 @@
+"""Measuring the constants of a calibration on a device (docs/simulator.md)."""

@@ -1,0 +1,102 @@
+"""Run the micro-workloads of lmk-calibrate on a device and time our own way to it."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lmk.calibrate.machine import Machine
+from lmk.calibrate.samples import Samples, parse_samples
+from lmk.device.adb import AdbDevice
+from lmk.device.helper import REMOTE_DIR, start_helper
+from lmk.device.native import native_binary
+from lmk.errors import TargetError
+from lmk.guest.datadisk import POOL_PATH
+from lmk.progress import Progress
+
+#: Groups of lmk-calibrate and their rounds: about a minute in software emulation, and 64 MiB of memory at most.
+GROUPS: dict[str, int] = {
+    "memory": 12,
+    "swap": 10,
+    "aging": 10,
+    "file": 10,
+    "zram": 6,
+    "death": 6,
+    "system": 3,
+}
+_GROUP_S = 60.0
+_PINGS = 60
+
+
+def read_machine(adb: AdbDevice) -> Machine:
+    """Ask before anything else runs: memory that a workload leaves behind would count as the kernel's own."""
+    text = adb.check_shell("cat /proc/meminfo")
+    meminfo = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines() if ":" in line}
+    release, cpus = adb.check_shell("uname -r; nproc").split()[:2]
+    words = adb.shell("cat /sys/block/zram0/comp_algorithm").stdout.split()
+    chosen = [word.strip("[]") for word in words if word.startswith("[")]
+    return Machine(
+        model=adb.getprop("ro.product.model") or adb.getprop("ro.hardware") or adb.serial,
+        kernel=release,
+        cpus=int(cpus),
+        mem_total_kib=meminfo["MemTotal"],
+        used_kib=meminfo["MemTotal"] - meminfo["MemFree"] - meminfo["Active(file)"] - meminfo["Inactive(file)"],
+        algorithm=chosen[0] if chosen else None,
+    )
+
+
+def measure(adb: AdbDevice, arch: str, progress: Progress) -> Samples:
+    """All groups, then the way to the helper and back. TargetError where the device does not play along."""
+    program = _push(adb, arch)
+    found = Samples({}, {})
+    for index, (group, rounds) in enumerate(GROUPS.items()):
+        progress(f"measuring {group}", index / (len(GROUPS) + 1))
+        found |= _run_group(adb, program, group, rounds)
+    progress("measuring the way to the helper", len(GROUPS) / (len(GROUPS) + 1))
+    return found | Samples({"round_trip": _round_trips(adb, program)}, {})
+
+
+def _push(adb: AdbDevice, arch: str) -> str:
+    data = native_binary("lmk-calibrate", arch).read_bytes()
+    remote = f"{REMOTE_DIR}/lmk-calibrate-{hashlib.sha256(data).hexdigest()[:12]}"
+    adb.push(data, remote, 0o755)
+    return remote
+
+
+def _run_group(adb: AdbDevice, program: str, group: str, rounds: int) -> Samples:
+    # The guest's pool of written blocks where there is one; otherwise the program makes a file of its own.
+    pool = f"$(ls {shlex.quote(POOL_PATH)} 2>/dev/null)" if group == "file" else ""
+    answer = adb.shell(f"{program} {group} {rounds} {pool}", timeout_s=_GROUP_S)
+    if answer.exit_code != 0:
+        said = (answer.stderr or answer.stdout).strip().splitlines()
+        raise TargetError(
+            f"{adb.serial}: lmk-calibrate {group} ended with {answer.exit_code}" + (f": {said[-1]}" if said else ""),
+            "a calibration needs root or a debuggable build",
+        )
+    return parse_samples(answer.stdout)
+
+
+def _round_trips(adb: AdbDevice, program: str) -> list[float]:
+    """Nanoseconds to the helper and back while every CPU of the device is busy: that is when decisions are made."""
+    taken: list[float] = []
+    with start_helper(adb).connect() as stream, _busy(adb, program):
+        for _ in range(_PINGS):
+            before_ns = time.monotonic_ns()
+            stream.ping()
+            taken.append(float(time.monotonic_ns() - before_ns))
+            time.sleep(0.02)
+    return taken
+
+
+@contextmanager
+def _busy(adb: AdbDevice, program: str) -> Iterator[None]:
+    """One writer of memory for each CPU, at the oom_score_adj and nice value of anybody."""
+    loops = f"for i in $(seq $(nproc)); do {program} memory 1000 >/dev/null 2>&1 </dev/null & echo $!; done"
+    pids = adb.check_shell(loops).split()
+    try:
+        yield
+    finally:
+        adb.shell(f"kill -9 {' '.join(pids)}")

@@ -1,0 +1,52 @@
+"""Storage that file pages are read from: its own speed, and a limit that holds it down.
+
+Source: mm/filemap.c, do_sync_mmap_readahead (a fault on a page that is not cached reads 128 KiB around it, the last
+quarter of them marked so that touching them starts the next read) and do_async_mmap_readahead; QEMU's throttling
+(util/throttle.c, throttle_fix_bucket: a bucket that leaks at the limit's rate, and holds a tenth of a second of it).
+"""
+
+from __future__ import annotations
+
+from lmk.config.calibration import Calibration
+from lmk.config.device import DeviceConfig
+from lmk.sim.process import READ_AROUND_PAGES
+from lmk.sim.zone import PAGE_BYTES, PAGE_KIB
+from lmk.units import NS_PER_MS, NS_PER_S, NS_PER_US
+
+#: do_sync_mmap_readahead: ra->async_size = ra->ra_pages / 4
+_AHEAD_PAGES = READ_AROUND_PAGES // 4
+
+
+class Storage:
+    """How long readers wait. All times are nanoseconds of one read of 128 KiB."""
+
+    def __init__(self, config: DeviceConfig, calibration: Calibration) -> None:
+        kib_per_s = calibration.storage_read_kib_per_s
+        self._limit_ns = 0
+        self._burst_ns = calibration.storage_burst_ms * NS_PER_MS
+        if config.storage is not None:
+            self._limit_ns = max(
+                NS_PER_S // config.storage.iops,
+                READ_AROUND_PAGES * PAGE_BYTES * NS_PER_S // config.storage.read_bytes_per_s,
+            )
+        rest_kib = (READ_AROUND_PAGES - 1) * PAGE_KIB
+        self._request_ns = calibration.storage_request_us * NS_PER_US + rest_kib * NS_PER_S // kib_per_s
+        # The bucket: how much of the limit is used up, and when that was true.
+        self._level_ns = 0
+        self._level_at_ns = 0
+
+    def wait_ns(self, cpu_ns: int, readers: int, now_ns: int) -> int:
+        """For each page, of a reader that spends ``cpu_ns`` on each: the next read is under way while the last quarter
+        of the one before is being mapped."""
+        read_ns = self._request_ns
+        if self._limit_ns and self._level(now_ns) >= self._burst_ns:
+            read_ns = max(read_ns, self._limit_ns * readers)
+        return max(0, read_ns - _AHEAD_PAGES * cpu_ns) // READ_AROUND_PAGES
+
+    def note(self, pages: int, now_ns: int) -> None:
+        """So many pages were read."""
+        self._level_ns = self._level(now_ns) + pages * self._limit_ns // READ_AROUND_PAGES
+        self._level_at_ns = now_ns
+
+    def _level(self, now_ns: int) -> int:
+        return max(0, self._level_ns - (now_ns - self._level_at_ns))

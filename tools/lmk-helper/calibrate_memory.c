@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Faults, touching, paging out and in, aging: CPU time per page, in the thread that does the work.
+ */
+#include "calibrate.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "apprunner_memory.h"
+#include "common.h"
+
+#define FAULT_PAGES 4096u
+#define SWAP_PAGES 1024u
+#define AGING_PAGES 8192u
+#define RATIO 2500u
+#define LRU_GEN "/sys/kernel/debug/lru_gen"
+#define GROUP "/sys/fs/cgroup/lmk.calibrate"
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+
+static void touch(volatile uint8_t *at, size_t pages)
+{
+	for (size_t i = 0; i < pages; i++)
+		at[i * PAGE_BYTES + PAGE_BYTES - 1]++;
+}
+
+void measure_memory(uint64_t round)
+{
+	uint8_t *at = map_pages(FAULT_PAGES);
+	int64_t begin_ns = cpu_ns(), written_ns, touched_ns;
+
+	fill_pages(at, FAULT_PAGES, RATIO, round);
+	written_ns = cpu_ns();
+	touch(at, FAULT_PAGES);
+	touched_ns = cpu_ns();
+	sample("fault", (written_ns - begin_ns) / FAULT_PAGES);
+	sample("touch", (touched_ns - written_ns) / FAULT_PAGES);
+	munmap(at, FAULT_PAGES * PAGE_BYTES);
+}
+
+static int64_t own_swap_pages(void)
+{
+	int64_t kib = file_number("/proc/self/status", "VmSwap:");
+
+	return kib < 0 ? 0 : kib * 1024 / (int64_t)PAGE_BYTES;
+}
+
+/* Memory that the pool takes over what compressed data it holds, in thousandths. */
+static void sample_overhead(void)
+{
+	char text[256];
+	unsigned long long stored, compressed, used;
+
+	if (lmk_read_file(AT_FDCWD, "/sys/block/zram0/mm_stat", text, sizeof(text)) < 0)
+		return;
+	if (sscanf(text, "%llu %llu %llu", &stored, &compressed, &used) == 3 && compressed > 0)
+		sample("zram_overhead", (int64_t)(used * 1000 / compressed));
+}
+
+static void page_out_class(uint32_t ratio, uint64_t round)
+{
+	uint8_t *at = map_pages(SWAP_PAGES);
+	int64_t begin_ns, out_ns, in_ns, before, pages;
+
+	fill_pages(at, SWAP_PAGES, ratio, round * 100 + ratio);
+	before = own_swap_pages();
+	begin_ns = cpu_ns();
+	madvise(at, SWAP_PAGES * PAGE_BYTES, MADV_PAGEOUT);
+	out_ns = cpu_ns() - begin_ns;
+	pages = own_swap_pages() - before;
+	if (pages * 10 < (int64_t)SWAP_PAGES * 9) {
+		absent("pageout", "MADV_PAGEOUT leaves the pages in memory (no swap, or it is full)");
+	} else {
+		if (ratio == RATIO)
+			sample_overhead();
+		begin_ns = cpu_ns();
+		touch(at, SWAP_PAGES);
+		in_ns = cpu_ns() - begin_ns;
+		sample_named(out_ns / pages, "pageout.%u", ratio);
+		sample_named(in_ns / pages, "pagein.%u", ratio);
+	}
+	munmap(at, SWAP_PAGES * PAGE_BYTES);
+}
+
+void measure_swap(uint64_t round)
+{
+	for (size_t i = 0; i < CLASSES_COUNT; i++)
+		page_out_class(CLASSES[i], round);
+}
+
+/* --- MGLRU: its debugfs file runs aging and eviction on one memory cgroup ---------------------------- */
+
+/* What lru_gen says of our group: its id and generations, 0 or -1. */
+static int find_generations(unsigned *ret_id, unsigned long *ret_min, unsigned long *ret_max)
+{
+	FILE *file = fopen(LRU_GEN, "r");
+	char line[512], name[256];
+	unsigned id = 0;
+	unsigned long seq;
+	int ours = 0, found = 0;
+
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file)) {
+		name[0] = '\0';
+		if (sscanf(line, "memcg %u %255s", &id, name) >= 1) {
+			ours = strcmp(name, strrchr(GROUP, '/')) == 0;
+			if (ours)
+				*ret_id = id;
+		} else if (ours && sscanf(line, " node %lu", &seq) != 1 && sscanf(line, " %lu", &seq) == 1) {
+			*ret_max = seq;
+			if (!found++)
+				*ret_min = seq;
+		}
+	}
+	fclose(file);
+	return found ? 0 : -1;
+}
+
+static int64_t command(const char *text)
+{
+	int64_t begin_ns = cpu_ns();
+
+	return lmk_write_file(AT_FDCWD, LRU_GEN, text, strlen(text)) < 0 ? -1 : cpu_ns() - begin_ns;
+}
+
+static int64_t age(void)
+{
+	unsigned long oldest, newest;
+	unsigned id;
+	char text[64];
+
+	if (find_generations(&id, &oldest, &newest) < 0)
+		return -1;
+	snprintf(text, sizeof(text), "+ %u 0 %lu 1 1", id, newest);
+	return command(text);
+}
+
+/* Pages that were in the oldest generation and are found accessed when reclaim looks at them. */
+static int64_t scan_accessed(uint8_t *at)
+{
+	unsigned long oldest, newest;
+	unsigned id;
+	char text[64];
+
+	if (age() < 0 || age() < 0 || age() < 0)
+		return -1;
+	touch(at, AGING_PAGES);
+	if (find_generations(&id, &oldest, &newest) < 0 || newest < oldest + 2)
+		return -1;
+	snprintf(text, sizeof(text), "- %u 0 %lu 200 %u", id, newest - 2, AGING_PAGES);
+	return command(text);
+}
+
+static void leave_group(void)
+{
+	lmk_write_file(AT_FDCWD, "/sys/fs/cgroup/cgroup.procs", "0", 1);
+	rmdir(GROUP);
+}
+
+/* Once for all rounds: a removed group lives on in lru_gen for a while, under the same name. */
+static int enter_group(void)
+{
+	static int inside;
+
+	if (inside)
+		return 0;
+	if (mkdir(GROUP, 0755) < 0 && errno != EEXIST)
+		return -1;
+	if (lmk_write_file(AT_FDCWD, GROUP "/cgroup.procs", "0", 1) < 0)
+		return -1;
+	inside = 1;
+	return atexit(leave_group);
+}
+
+void measure_aging(uint64_t round)
+{
+	uint8_t *at;
+	int64_t walked_ns, scanned_ns;
+
+	if (access(LRU_GEN, W_OK) < 0 || enter_group() < 0) {
+		absent("aging", "needs " LRU_GEN " and a cgroup of version 2");
+		return;
+	}
+	at = map_pages(AGING_PAGES);
+	fill_pages(at, AGING_PAGES, RATIO, round);
+	walked_ns = age();	/* new pages are accessed pages */
+	if (walked_ns > 0) {
+		touch(at, AGING_PAGES);
+		walked_ns = age();
+	}
+	if (walked_ns > 0)
+		sample("aging", walked_ns / AGING_PAGES);
+	else
+		absent("aging", "lru_gen refuses to age our group");
+	scanned_ns = scan_accessed(at);
+	if (scanned_ns > 0)
+		sample("scan", scanned_ns / AGING_PAGES);
+	else
+		absent("scan", "lru_gen refuses to evict from our group");
+	munmap(at, AGING_PAGES * PAGE_BYTES);
+}
