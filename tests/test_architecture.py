@@ -20,6 +20,7 @@ ALLOWED = {
     "procfs": {"procfs", "units", "errors"},
     "policy": {"policy", "procfs", "units", "errors"},
     "record": {"record", "policy", "procfs", "units", "errors"},
+    "logs": {"logs", "record", "policy", "procfs", "units", "errors", "progress"},
     "engine": {"engine", "policy", "procfs", "record", "units", "errors"},
     "config": {"config", "policy", "procfs", "units", "errors", "resources"},
     "report": {"report", "statistics", "record", "policy", "procfs", "units", "errors", "resources"},

@@ -18,8 +18,11 @@ from lmk.errors import LmkError
 # Written out: what `lmk --help` lists is what exists.
 VERBS: tuple[str, ...] = (
     *("run", "explain", "sim", "calibrate", "compare", "tune"),
+    *("import",),
     *("config", "doctor", "emulator", "kernel"),
 )
+#: Verbs whose name cannot be that of a module.
+_MODULES = {"import": "import_logs"}
 
 
 def build_parser(names: Sequence[str] = VERBS) -> argparse.ArgumentParser:
@@ -28,7 +31,7 @@ def build_parser(names: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lmk {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in names:
-        import_module(f"lmk.cli.{name}").add_parser(verbs)
+        import_module(f"lmk.cli.{_MODULES.get(name, name)}").add_parser(verbs)
     return parser
 
 

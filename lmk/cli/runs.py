@@ -39,14 +39,14 @@ def exit_code(result: dict[str, Any]) -> int:
     return 0 if all(verdict["met"] for verdict in result["summary"]["expectations"]) else 1
 
 
-def new_run_dir(asked: Path | None, name: str) -> Path:
+def new_run_dir(asked: Path | None, name: str, option: str = "--record") -> Path:
     """A directory of its own for a record. UserError if the one asked for holds something."""
     if asked is None:
         return state_dir("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{time.time_ns() % 1_000_000:06d}"
     if asked.exists() and (not asked.is_dir() or any(asked.iterdir())):
-        raise UserError(f"--record {asked}: is there already", "give a new or an empty directory")
+        raise UserError(f"{option} {asked}: is there already", "give a new or an empty directory")
     try:
         asked.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--record {asked}: {error.strerror}", "give a directory you may write") from None
+        raise UserError(f"{option} {asked}: {error.strerror}", "give a directory you may write") from None
     return asked

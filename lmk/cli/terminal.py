@@ -11,7 +11,7 @@ from rich.progress import Progress as RichProgress
 
 from lmk.live.watcher import Watcher
 from lmk.progress import Progress
-from lmk.record.schema import KillRow
+from lmk.record.schema import KILLER_LMK, KILLER_WORDS, KillRow
 
 
 @contextmanager
@@ -72,7 +72,7 @@ class RunDisplay(Watcher):
     def kill(self, row: KillRow, zero_ns: int) -> None:
         """See ``Watcher``."""
         self._kills += 1
-        by = "" if row.killer == "lmk" else " (kernel OOM killer)"
+        by = "" if row.killer == KILLER_LMK else f" ({KILLER_WORDS.get(row.killer, row.killer)})"
         at_s = (row.t_ns - zero_ns) / 1e9
         self._say(f"{at_s:7.2f} s  kill {row.name or row.pid}, adj {row.oom_score_adj}{by}: {row.reason or ''}")
 

@@ -27,6 +27,7 @@ from lmk.config.importing import KEPT_PREFIXES, Imported, Setting
 from lmk.config.quantity import format_bytes
 from lmk.errors import UserError
 from lmk.policy.lmkd.versions import LAST_QUARTERLY, TAGS
+from lmk.procfs.properties import parse_getprop
 from lmk.units import GIB, KIB, MIB
 
 _MARK: Final = "@@lmk "
@@ -50,7 +51,6 @@ PROBE_COMMAND: Final = "; ".join(
 )
 #: Sizes RAM is sold in; above 4 GiB nothing else is.
 _LARGE_SIZES_GIB: Final = (6, 8, 12, 16, 18, 24, 32, 48, 64)
-_PROPERTY: Final = re.compile(r"^\[(?P<name>[^\]\n]+)\]: \[(?P<text>.*?)\]$", re.MULTILINE | re.DOTALL)
 _STATUS: Final = re.compile(r"^(Name|RssAnon|RssFile|VmSwap):\s*(.+?)(?: kB)?$", re.MULTILINE)
 _SWAP: Final = re.compile(r"^\S*zram\d+\s+\S+\s+([0-9]+)", re.MULTILINE)
 #: Smaller system processes are shown as one.
@@ -60,7 +60,7 @@ _SMALL_BYTES: Final = 24 * MIB
 def probed_device(answer: str, serial: str, name: str | None = None) -> tuple[DeviceConfig, list[str]]:
     """The config of the device that answered PROBE_COMMAND, and notes. Raises UserError for a device too old."""
     parts = _parts(answer)
-    properties = dict(_PROPERTY.findall(parts.get("getprop", "")))
+    properties = parse_getprop(parts.get("getprop", ""))
     notes: list[str] = []
     facts = _facts(parts, properties, serial, name, notes)
     config, more = assemble_device(_settings(parts, properties), facts, [serial])

@@ -6,20 +6,12 @@ the helper's fail-safe when the host has vanished.
 
 from __future__ import annotations
 
-import re
-
 from lmk.device.adb import AdbDevice
+from lmk.logs.scan import scan_lines
 from lmk.policy.api import Memcg
+from lmk.procfs.properties import parse_getprop
 
-_PROPERTY = re.compile(r"^\[(?P<name>[^\]]*)\]: \[(?P<value>.*?)\]$", re.MULTILINE | re.DOTALL)
-#: lmkd's kill line (lmkd.cpp, kill_one_process); OEMs reword its end, not its beginning.
-_KILL_LINE = re.compile(r"Kill '(?P<name>[^']*)' \((?P<pid>\d+)\), uid (?P<uid>\d+), oom_(?:score_)?adj (?P<adj>-?\d+)")
 SERVICE = "lmkd"
-
-
-def parse_getprop(text: str) -> dict[str, str]:
-    """``getprop`` without arguments prints ``[name]: [value]`` per line; a value may hold newlines."""
-    return {found["name"]: found["value"] for found in _PROPERTY.finditer(text.replace("\r\n", "\n"))}
 
 
 def read_properties(adb: AdbDevice) -> dict[str, str]:
@@ -51,15 +43,16 @@ def find_memcg(adb: AdbDevice) -> Memcg:
     return parse_memcg(adb.check_shell("cat /proc/mounts"))
 
 
-def parse_kill_lines(log: str) -> list[dict[str, int | str]]:
+def parse_kill_lines(log: str) -> list[dict[str, int | str | None]]:
     """Kills that the device's own lmkd logged: pid, name, uid and oom_score_adj of each, in order."""
     return [
-        {"pid": int(f["pid"]), "name": f["name"], "uid": int(f["uid"]), "oom_score_adj": int(f["adj"])}
-        for f in _KILL_LINE.finditer(log)
+        {"pid": report.pid, "name": report.name, "uid": report.uid, "oom_score_adj": report.adj}
+        for report in scan_lines(log.splitlines()).reports
+        if report.kind == "lmkd"
     ]
 
 
-def logged_kills(adb: AdbDevice) -> list[dict[str, int | str]]:
+def logged_kills(adb: AdbDevice) -> list[dict[str, int | str | None]]:
     """What the device's lmkd has killed, as far as its log reaches back; empty where there is no logcat."""
     result = adb.shell("logcat -d -s lowmemorykiller")
     return parse_kill_lines(result.stdout) if result.exit_code == 0 else []

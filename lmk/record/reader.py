@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import attrs
 
 from lmk.errors import UserError
-from lmk.record.schema import SCHEMA_VERSION, CounterRow, EventRow, KillRow, LogRow, columns
+from lmk.record.schema import SCHEMA_VERSION, CounterRow, EventRow, KillRow, KillSourceRow, LogRow, columns
 
 _Row = TypeVar("_Row", bound=attrs.AttrsInstance)
 
@@ -78,6 +78,14 @@ class RecordReader:
     def failed_kills(self) -> list[KillRow]:
         """What was decided and then not done, see ``KillRow.signal_errno``."""
         return [row for row in self._rows(KillRow, "kill", "t_ns, id") if row.signal_errno is not None]
+
+    def kill_sources(self) -> dict[int, list[KillSourceRow]]:
+        """The log lines each kill of an import was told by, by the kill's id; ids count ``kills`` rows from 1."""
+        known = self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'kill_source'").fetchone()
+        sources: dict[int, list[KillSourceRow]] = {}
+        for row in self._rows(KillSourceRow, "kill_source", "id") if known else ():
+            sources.setdefault(row.kill_id, []).append(row)
+        return sources
 
     def counters(self) -> list[CounterRow]:
         """All samples' numbers by time."""

@@ -42,11 +42,23 @@ CREATE TABLE device_event (id INTEGER PRIMARY KEY, t_ns INTEGER NOT NULL, kind T
 CREATE TABLE log (
     id INTEGER PRIMARY KEY, t_ns INTEGER NOT NULL, level TEXT NOT NULL, tag TEXT NOT NULL, text TEXT NOT NULL
 );
+CREATE TABLE kill_source (
+    id INTEGER PRIMARY KEY, kill_id INTEGER NOT NULL, t_ns INTEGER NOT NULL,
+    kind TEXT NOT NULL, shape TEXT NOT NULL, place TEXT NOT NULL, text TEXT NOT NULL
+);
 CREATE INDEX app_event_kind ON app_event (kind, t_ns);
 """
 
 KILLER_LMK = "lmk"
 KILLER_KERNEL_OOM = "kernel_oom"
+#: In observed and imported records: the device's own lmkd, the kernel's lowmemorykiller driver.
+KILLER_DEVICE_LMKD = "lmkd"
+KILLER_KERNEL_LMK = "kernel_lmk"
+KILLER_WORDS = {
+    KILLER_KERNEL_OOM: "the kernel's OOM killer",
+    KILLER_DEVICE_LMKD: "the device's own lmkd",
+    KILLER_KERNEL_LMK: "the kernel's lowmemorykiller",
+}
 
 
 @attrs.define(kw_only=True)
@@ -77,6 +89,18 @@ class KillRow:
     dry: bool = False
     #: Why the signal was not sent after all (ESRCH gone, ESTALE pid reused, ECANCELED adj changed); else None.
     signal_errno: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class KillSourceRow:
+    """One log line that tells of a kill. ``place`` is FILE:LINE; ``kind`` and ``shape``: docs/import.md."""
+
+    kill_id: int
+    t_ns: int
+    kind: str
+    shape: str
+    place: str
+    text: str
 
 
 @attrs.frozen(kw_only=True)

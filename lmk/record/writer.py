@@ -24,7 +24,7 @@ import attrs
 from lmk.errors import InfraError
 from lmk.record.counters import counter_row
 from lmk.record.encode import to_plain
-from lmk.record.schema import DDL, SCHEMA_VERSION, CounterRow, EventRow, KillRow, LogRow, columns
+from lmk.record.schema import DDL, SCHEMA_VERSION, CounterRow, EventRow, KillRow, KillSourceRow, LogRow, columns
 
 _FLUSH_S = 0.5
 _KILL_COLUMNS = columns(KillRow)
@@ -105,6 +105,11 @@ class RecordWriter:
             raise ValueError(f"not columns of a kill: {sorted(unknown)}")
         sets = ", ".join(f"{name} = ?" for name in values)
         self._put(f"UPDATE kill SET {sets} WHERE id = ?", (*values.values(), kill_id))
+
+    def kill_source(self, row: KillSourceRow) -> None:
+        """Record a log line that tells of a kill, by the kill's id."""
+        sql = "INSERT INTO kill_source (kill_id, t_ns, kind, shape, place, text) VALUES (?, ?, ?, ?, ?, ?)"
+        self._put(sql, attrs.astuple(row))
 
     def counter(self, row: CounterRow) -> None:
         """Record one sample's numbers."""

@@ -12,7 +12,7 @@ from lmk.policy.lmkd.params import load_params
 from lmk.policy.lmkd.versions import behaviour
 from lmk.record.decode import decision_of
 from lmk.record.reader import DecisionRow, RecordReader
-from lmk.record.schema import KillRow
+from lmk.record.schema import KILLER_LMK, KILLER_WORDS, KillRow
 from lmk.units import NS_PER_MS
 
 
@@ -60,9 +60,10 @@ def explain_at(record: RecordReader, at_ms: float) -> Explained:
 
 
 def _of_kill(record: RecordReader, kill: KillRow) -> Explained:
-    if kill.killer != "lmk":
+    if kill.killer != KILLER_LMK:
         raise UserError(
-            f"process {kill.pid} was killed by the kernel's OOM killer, not by a policy", "see --at for what lmk saw"
+            f"process {kill.pid} was killed by {KILLER_WORDS.get(kill.killer, kill.killer)}, not by lmk's policy",
+            "see --at for what lmk saw",
         )
     # A pid may be reused within a run: the decision nearest in time is the one.
     rows = [row for row in record.decisions() if kill.pid in row.body.get("killed_pids", ())]

@@ -8,6 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lmk.record.schema import KILLER_LMK, KILLER_WORDS
+
 _TIER_STYLE = {"foreground": "bold red", "visible": "red", "perceptible": "yellow", "perceptible-recent": "yellow"}
 
 
@@ -48,7 +50,7 @@ _KILL_HEADINGS = (
 
 
 def _kill_cells(kill: dict[str, Any]) -> list[str]:
-    killer = "" if kill["killer"] == "lmk" else "kernel OOM killer: "
+    killer = "" if kill["killer"] == KILLER_LMK else f"{KILLER_WORDS.get(kill['killer'], kill['killer'])}: "
     swap = _scaled(kill["swap_kib"], 1024, 0)
     return [
         f"{kill['t_ms'] / 1000:.2f}",

@@ -6,8 +6,9 @@ import pytest
 
 from lmk.errors import UserError
 from lmk.live.devices import looks_like_emulator, parse_target
-from lmk.live.stock import parse_getprop, parse_kill_lines, parse_memcg, stock_lmkd_runs
+from lmk.live.stock import parse_kill_lines, parse_memcg, stock_lmkd_runs
 from lmk.policy.api import Memcg
+from lmk.procfs.properties import parse_getprop
 
 
 def test_getprop_with_brackets_and_newlines_in_values() -> None:

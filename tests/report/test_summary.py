@@ -106,7 +106,7 @@ def test_tables_show_kills_and_a_missed_expectation(run: dict[str, Any]) -> None
     console.print(run_tables(run))
     text = console.export_text()
     assert "com.a" in text
-    assert "kernel OOM killer" in text
+    assert "the kernel's OOM killer" in text
     assert "NOT MET" in text
     assert "foreground_kills" in text
     assert "at most 0" in text
