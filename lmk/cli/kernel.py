@@ -1,4 +1,4 @@
-"""``lmk kernel``: build the patched kernel, list what is built."""
+"""``lmk kernel``: build the patched kernel, list what is built, measure what it gains."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lmk.cli import kernel_bench
 from lmk.cli.terminal import shown_progress
 from lmk.kernel import cache
 from lmk.kernel.bases import ARCHES, BASES, DEFAULT_BASE
@@ -19,7 +20,7 @@ from lmk.kernel.build import KernelImage, build_kernel
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``kernel`` and its sub-verbs."""
-    parser = verbs.add_parser("kernel", help="build or list patched kernels")
+    parser = verbs.add_parser("kernel", help="build, list and measure patched kernels")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     build = actions.add_parser("build", help="build a kernel with our patches (cached)")
@@ -37,6 +38,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     listing = actions.add_parser("list", help="list built kernels")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     listing.set_defaults(run=_run_list)
+
+    kernel_bench.add_action(actions)
 
 
 def _run_build(args: argparse.Namespace) -> int:

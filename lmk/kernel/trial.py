@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import gzip
 import re
+import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 from lmk import subproc
-from lmk.errors import BootError, HostError
+from lmk.errors import BootError, HostError, InfraError
 from lmk.guest.cpio import CpioTree
 from lmk.kernel.cache import KernelImage
 
@@ -77,10 +79,12 @@ def run_trial(
     command_line: str = "",
     accel: Sequence[str] = SOFTWARE,
     busybox: Path | None = None,
+    on_line: Callable[[str], None] = lambda _: None,
 ) -> TrialResult:
     """Run ``script`` (by busybox sh) in a guest; BootError with the console's tail if it does not get to its end.
 
-    ``busybox`` must be given where the guest's architecture is not the host's.
+    ``busybox`` must be given where the guest's architecture is not the host's. ``on_line`` sees each line of the
+    console as it comes.
     """
     program, package, machine, console = _MACHINES[kernel.arch]
     qemu = subproc.require_tool(program, package)
@@ -90,16 +94,13 @@ def run_trial(
     with tempfile.TemporaryDirectory(prefix="lmk-trial-") as directory:
         initrd = Path(directory) / "initrd"
         initrd.write_bytes(trial_initrd(script, files, chosen.read_bytes()))
-        log = Path(directory) / "console"
         arguments = [
             *(qemu, *machine, *accel, "-smp", str(cpus), "-m", str(memory_mib)),
             *("-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"),
             *("-kernel", str(kernel.image), "-initrd", str(initrd)),
             *("-append", f"console={console} panic=-1 loglevel=5 {command_line}".strip()),
         ]
-        with log.open("wb") as sink:
-            subproc.run(arguments, timeout_s=timeout_s, output=sink, check=False, nice=5)
-        text = log.read_text(errors="replace").replace("\r", "")
+        text = _console_of(arguments, timeout_s, on_line)
     begin = text.find(_BEGIN)
     end = re.search(re.escape(_END) + r" (\d+)", text)
     if begin < 0 or end is None:
@@ -109,3 +110,35 @@ def run_trial(
             detail="\n".join(text.splitlines()[-40:]),
         )
     return TrialResult(exit_code=int(end[1]), output=text[begin + len(_BEGIN) + 1 : end.start()], console=text)
+
+
+def _console_of(arguments: Sequence[str], timeout_s: float, on_line: Callable[[str], None]) -> str:
+    """Run QEMU to its end; everything on its console."""
+    process = subproc.spawn_tied(arguments, stdout=subprocess.PIPE, nice=5)
+    overdue = threading.Event()
+
+    def end() -> None:
+        overdue.set()
+        subproc.stop(process)
+
+    watchdog = threading.Timer(timeout_s, end)
+    watchdog.daemon = True
+    watchdog.start()
+    lines: list[str] = []
+    assert process.stdout is not None
+    with process.stdout as console:
+        try:
+            for raw in console:
+                lines.append(raw.decode(errors="replace").replace("\r", "").rstrip("\n"))
+                on_line(lines[-1])
+            process.wait()
+        finally:
+            watchdog.cancel()
+            subproc.stop(process)
+    if overdue.is_set():
+        raise InfraError(
+            f"the guest did not end within {timeout_s:.0f} s",
+            "see whether the machine is overloaded; the console's last lines are below",
+            detail="\n".join(lines[-40:]),
+        )
+    return "\n".join(lines) + "\n"
