@@ -207,6 +207,7 @@ class Killed:
         *(("swap_kib_before", I64), ("rss_kib_before", I64), ("anon_kib_after", I64)),
         *(("shmem_kib_after", I64), ("free_pages_before", I64), ("free_pages_after_reap", I64)),
         *(("free_pages_after_exit", I64), ("back_allocatable_ns", I64)),
+        *(("group_members", U32), ("group_lost", U32)),
     )
     pid: int
     handle: int
@@ -234,6 +235,9 @@ class Killed:
     free_pages_after_exit: int
     #: As back_ns, pages on the CPUs' own free lists counted too (MEASURE): those are usable, but not in nr_free_pages.
     back_allocatable_ns: int
+    #: A cgroup killed from userspace (GROUP without cgroup.reap): processes found, and those whose reap said ESRCH.
+    group_members: int
+    group_lost: int
 
 
 @attrs.frozen(kw_only=True)

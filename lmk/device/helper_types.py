@@ -52,12 +52,13 @@ class FileOp(IntEnum):
 
 
 class ReapMethod(IntEnum):
-    """How a victim's memory was taken; as a request AUTO picks the best that the kernel has."""
+    """How a victim's memory was taken; as a request AUTO picks the best that the kernel has. CGROUP needs GROUP."""
 
     AUTO = 0
     PROCESS_REAP = 1
     PROCESS_MRELEASE = 2
     NONE = 3
+    CGROUP = 4  # cgroup.reap
 
 
 class CallState(IntEnum):
@@ -127,6 +128,7 @@ class KillFlag(IntFlag):
     CHECK_ADJ = 1  # refuse (ECANCELED) if /proc's oom_score_adj is not the one given
     BOOST = 2  # nice -20 for the victim's threads, as lmkd does
     MEASURE = 4  # sample nr_free_pages until 95 % of the victim's memory is back
+    GROUP = 8  # everybody in the process's own cgroup (.../pid_N) with it; the signal is left to a reaper thread
 
 
 class KilledFlag(IntFlag):
@@ -135,6 +137,7 @@ class KilledFlag(IntFlag):
     REAP_TIMED_OUT = 1
     EXIT_NOT_SEEN = 2
     BACK_NOT_SEEN = 4
+    NO_GROUP = 8  # GROUP was asked for, but the process has no cgroup of its own: it died alone
 
 
 class ControlEvent(IntEnum):

@@ -21,6 +21,7 @@ REAP_NAMES = {
     ReapMethod.PROCESS_REAP: "process_reap",
     ReapMethod.PROCESS_MRELEASE: "process_mrelease",
     ReapMethod.NONE: "none",
+    ReapMethod.CGROUP: "cgroup.reap",
 }
 
 

@@ -188,6 +188,8 @@ GOLDEN: dict[str, tuple[int, Any]] = {
             free_pages_after_reap=13,
             free_pages_after_exit=14,
             back_allocatable_ns=15,
+            group_members=16,
+            group_lost=17,
         ),
     ),
     "Failsafe": (

@@ -17,6 +17,7 @@
 
 #define TABLE_MAX 4096
 #define KILLS_MAX 64
+#define REAPERS 4
 #define SERVICES_MAX 8
 #define SERVICE_NAME_MAX 64
 #define FAILSAFE_KILLS_MAX 128
@@ -187,7 +188,7 @@ uint32_t table_count(void);
 struct process *table_next_victim(const struct process *previous);
 int pidfd_open_checked(int32_t pid, uint64_t *inout_start_ticks);
 
-/* --- killing (helper_kill.c, helper_reaper.c) ----------------------------------------------------------------- */
+/* --- killing (helper_kill.c, helper_group.c, helper_reaper.c) ----------------------------------------------------------------- */
 
 struct kill_wish {
 	uint32_t id;			/* the request; 0 for the fail-safe's own */
@@ -213,6 +214,8 @@ bool kill_pending(void);
 struct reap_job {
 	uint32_t slot, generation;
 	int32_t pid, pidfd;
+	int32_t group_fd;		/* kill its whole cgroup, this one; -1: the process alone, signalled already */
+	uint32_t help;			/* 1 + index of a group that other threads began; nothing else is set */
 	uint8_t method;
 	uint32_t flags;
 	int64_t free_pages_before, cached_pages_before, want_pages, signal_ns;
@@ -225,7 +228,14 @@ struct reap_result {
 	uint32_t calls;
 	int64_t begin_ns, end_ns, back_ns, back_allocatable_ns;
 	int64_t anon_kib_after, shmem_kib_after, free_pages_after;
+	uint32_t group_members, group_lost;
 };
+
+/* The directory of the process's own cgroup; -ENOENT if its cgroup is not for it alone. */
+int group_open(int32_t pid);
+/* On a reaper thread: kills and reaps everybody in job->group_fd, which is closed. */
+void group_kill(const struct reap_job *job, struct reap_result *result);
+void group_help(uint32_t index);
 
 /* Starts the threads. 0 or -errno. */
 int reaper_init(void);
@@ -241,6 +251,7 @@ int thread_schedule(pid_t tid, int priority);
 int thread_affinity(pid_t tid, uint64_t cpus);
 uint8_t probe_call(long number, bool check_flags);
 long sys_reap(uint8_t method, int pidfd);
+uint8_t reaper_best_method(void);
 
 /* --- triggers (helper_trigger.c) --------------------------------------------------------------------------------- */
 

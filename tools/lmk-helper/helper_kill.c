@@ -21,7 +21,7 @@ struct kill_slot {
 	struct wire_killed story;
 	uint32_t id, generation, failsafe_index;
 	int64_t percpu_pages_before;
-	int pidfd;
+	int pidfd, group_fd;		/* group_fd: until it is handed over; -1 none */
 	bool used, reap_done, measure_done, told;
 };
 
@@ -127,11 +127,13 @@ static void hand_to_reapers(struct kill_slot *slot, const struct kill_wish *wish
 {
 	struct reap_job job = {
 		.slot = (uint32_t)(slot - slots), .generation = slot->generation, .pid = slot->story.pid,
-		.pidfd = slot->pidfd, .method = wish->method, .flags = wish->flags,
+		.pidfd = slot->pidfd, .group_fd = slot->group_fd, .method = wish->method, .flags = wish->flags,
 		.free_pages_before = slot->story.free_pages_before, .signal_ns = slot->story.signal_ns,
 	};
 
 	if (reaper_queue(&job) != 0) {
+		if (job.group_fd >= 0)
+			close(job.group_fd);
 		slot->reap_done = true;
 		slot->story.method = REAP_NONE;
 		slot->story.reap_error = EAGAIN;
@@ -144,15 +146,44 @@ static void hand_to_reapers(struct kill_slot *slot, const struct kill_wish *wish
 	}
 }
 
+/* Is there a reaper thread for one more job at once? */
+static bool reaper_free(void)
+{
+	unsigned busy = 0;
+
+	for (size_t i = 0; i < KILLS_MAX; i++)
+		busy += slots[i].used && !slots[i].reap_done && slots[i].story.signal_ns;
+	return busy < REAPERS;
+}
+
+/* The whole cgroup is signalled by the thread that reaps it: cgroup.reap takes hold of the memory before it kills. */
+static bool left_to_reaper(struct kill_slot *slot, const struct kill_wish *wish)
+{
+	if (!(wish->flags & KILL_GROUP) || wish->signal != SIGKILL)
+		return false;
+	slot->group_fd = group_open(slot->story.pid);
+	if (slot->group_fd < 0)
+		slot->story.flags |= KILLED_NO_GROUP;
+	return slot->group_fd >= 0 && reaper_free();
+}
+
 static int signal_slot(struct kill_slot *slot, const struct kill_wish *wish, struct wire_signalled *answer)
 {
 	struct process *process;
+	bool left, failed;
 
 	if (wish->signal == SIGKILL)
 		look_before(slot, wish);
+	left = left_to_reaper(slot, wish);
 	answer->signal_ns = slot->story.signal_ns = lmk_now_ns();
-	if (syscall(SYS_pidfd_send_signal, slot->pidfd, wish->signal, NULL, 0) < 0)
-		return -errno;
+	failed = !left && syscall(SYS_pidfd_send_signal, slot->pidfd, wish->signal, NULL, 0) < 0;
+	if (failed) {
+		int error = -errno;
+
+		if (slot->group_fd >= 0)
+			close(slot->group_fd);
+		return error;
+	}
 	if (wish->signal != SIGKILL)
 		return 0;
 	shared->kills++;
@@ -192,7 +223,7 @@ int kill_now(const struct kill_wish *wish, struct wire_signalled *ret_signalled)
 			.story = { .pid = answer.pid, .handle = answer.handle, .start_ticks = answer.start_ticks,
 				   .oom_score_adj = adj, .signal = wish->signal, .received_ns = wish->received_ns,
 				   .method = REAP_NONE },
-			.id = wish->id, .generation = ++generations, .pidfd = fd, .used = true,
+			.id = wish->id, .generation = ++generations, .pidfd = fd, .group_fd = -1, .used = true,
 			.failsafe_index = wish->failsafe_index,
 		};
 		error = signal_slot(slot, wish, &answer);
@@ -275,6 +306,8 @@ void kill_reaped(void)
 			slot->story.method = result.method;
 			slot->story.reap_error = result.error;
 			slot->story.reap_calls = result.calls;
+			slot->story.group_members = result.group_members;
+			slot->story.group_lost = result.group_lost;
 			slot->story.reap_begin_ns = result.begin_ns;
 			slot->story.reap_end_ns = result.end_ns;
 			slot->story.anon_kib_after = result.anon_kib_after;

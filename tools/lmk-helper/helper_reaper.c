@@ -20,7 +20,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define REAPERS 4
 #define REAPER_STACK (128 * 1024)
 #define EAGAIN_TRIES 5		/* an mmu notifier would have blocked: the rest may be freed later */
 #define EINVAL_TRIES 3		/* somebody who shares the mm is still alive */
@@ -80,7 +79,7 @@ static void boost(int32_t pid)
 	closedir(threads);
 }
 
-static uint8_t best_method(void)
+uint8_t reaper_best_method(void)
 {
 	if (call_process_reap == CALL_PRESENT)
 		return REAP_PROCESS_REAP;
@@ -91,7 +90,7 @@ static void reap(const struct reap_job *job, struct reap_result *result)
 {
 	unsigned again = 0, invalid = 0;
 
-	result->method = job->method == REAP_AUTO ? best_method() : job->method;
+	result->method = job->method == REAP_AUTO ? reaper_best_method() : job->method;
 	result->begin_ns = lmk_now_ns();
 	while (result->method != REAP_NONE) {
 		long done = sys_reap(result->method, job->pidfd);
@@ -115,7 +114,10 @@ static void reap_and_look(const struct reap_job *job)
 	/* First, as lmkd does: a victim that holds its mmap lock must run before anyone can reap it. */
 	if (job->flags & KILL_BOOST)
 		boost(job->pid);
-	reap(job, &result);
+	if (job->group_fd >= 0)
+		group_kill(job, &result);
+	else
+		reap(job, &result);
 	if (result.method != REAP_NONE) {
 		result.free_pages_after = proc_free_pages();
 		if (proc_memory(job->pid, &memory) == 0) {
@@ -134,8 +136,12 @@ static void *reaper_thread(void *argument)
 
 	tids[(intptr_t)argument] = (pid_t)syscall(SYS_gettid);
 	prctl(PR_SET_NAME, "lmk-reaper");
-	while (lmk_read_full(jobs[0], &job, sizeof(job)) == 0)
-		reap_and_look(&job);
+	while (lmk_read_full(jobs[0], &job, sizeof(job)) == 0) {
+		if (job.help)
+			group_help(job.help - 1);
+		else
+			reap_and_look(&job);
+	}
 	return NULL;
 }
 

@@ -402,7 +402,7 @@ void request_kill(uint32_t id, struct in *in)
 	wish.method = in_u8(in);
 	wish.flags = in_u32(in);
 	wish.oom_score_adj = in_i32(in);
-	if (in->bad || wish.method > REAP_NONE || wish.signal < 0 || wish.signal > 64) {
+	if (in->bad || wish.method > REAP_CGROUP || (wish.method == REAP_CGROUP && !(wish.flags & KILL_GROUP)) || wish.signal < 0 || wish.signal > 64) {
 		host_send_error(id, EINVAL, REQ_KILL, "malformed Kill");
 		return;
 	}

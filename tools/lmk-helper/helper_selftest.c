@@ -56,6 +56,7 @@ static void encode_kills(void)
 		.anon_kib_before = 7, .shmem_kib_before = 8, .swap_kib_before = 9, .rss_kib_before = 10,
 		.anon_kib_after = -1, .shmem_kib_after = 11, .free_pages_before = 12, .free_pages_after_reap = 13,
 		.free_pages_after_exit = 14, .back_allocatable_ns = 15,
+		.group_members = 16, .group_lost = 17,
 	};
 	size_t start = out_frame_begin(&frame, MSG_SIGNALLED, 9);
 

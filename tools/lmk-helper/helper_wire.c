@@ -300,6 +300,8 @@ void out_killed(struct out *out, const struct wire_killed *killed)
 	out_i64(out, killed->free_pages_after_reap);
 	out_i64(out, killed->free_pages_after_exit);
 	out_i64(out, killed->back_allocatable_ns);
+	out_u32(out, killed->group_members);
+	out_u32(out, killed->group_lost);
 }
 
 void out_failsafe(struct out *out, const struct wire_failsafe *failsafe, const struct wire_failsafe_kill *kills,
