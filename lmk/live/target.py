@@ -300,7 +300,9 @@ class LiveTarget:
             handle=handle,
             pid=request.pid,
             start_ticks=start_ticks or self._files.start_ticks(request.pid) or 0,
-            flags=KillFlag.BOOST | (KillFlag.CHECK_ADJ if adj is not None else 0),
+            flags=KillFlag.BOOST
+            | (KillFlag.CHECK_ADJ if adj is not None else 0)
+            | (KillFlag.GROUP if request.group else 0),
             oom_score_adj=adj or 0,
         )
         request_id = self._stream.post(kill, as_event=True)

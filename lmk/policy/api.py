@@ -415,6 +415,7 @@ class Kill:
     when as many kills are active as there are threads, the target sends the signal at once
     instead (``queued`` False). A queued kill always answers errno 0; what became of it comes as
     ``ReapedEvent`` and, if the signal failed, ``ReaperFailureEvent``. The reaper duplicates the handle.
+    ``group``: everybody in the cgroup of the process with it, if that cgroup is its own (Android's uid_N/pid_M).
     """
 
     pid: int
@@ -423,6 +424,7 @@ class Kill:
     #: Android 13.0: sent at once, it also releases the memory, and a failure of that is the answer's errno.
     release: bool = False
     signal: int = SIGKILL
+    group: bool = False
 
 
 @attrs.frozen

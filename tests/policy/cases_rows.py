@@ -336,6 +336,20 @@ def reaper(tag: str, make: MakePolicy) -> None:
     assert outside == ([] if tag == "12L" else [1001])
 
 
+@row("kills_group", "N2", "N3")
+def kills_group(tag: str, make: MakePolicy) -> None:
+    groups: list[bool] = []
+
+    def kill(request: api.Kill, answer: Callable[[Any], object]) -> object:
+        groups.append(request.group)
+        return answer(request)
+
+    device = with_anon_rss(Device(cfg={"mrelease": 1}))
+    device.overrides[api.Kill] = kill
+    critical(device=device).run(tag, make, 160)
+    assert groups == [tag == "N3"]
+
+
 @row("synchronous_release", "12L", "13.0", "13Q1", "13Q2")
 def synchronous_release(tag: str, make: MakePolicy) -> None:
     requests: list[api.Kill] = []

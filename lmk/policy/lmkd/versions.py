@@ -120,6 +120,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         False,
         *(("13.0", True), ("13Q2", False)),
     ),
+    _since("N3", "kills_group", "a reaper thread kills the whole cgroup of the process", "7.3; reaper.cpp"),
     _row("reap_order", "which queued kill a thread takes first", "7.1", "lifo", ("N1", "fifo")),
     _since("13.0", "watchdog", "a stuck handler makes a second thread kill", "7.4"),
     _since("13Q1", "record_validity", "a process killed by the watchdog is never tried again", "6.1, 7.4"),
@@ -222,6 +223,7 @@ class Behaviour:
     kill_counter_slots: int
     reaper: bool
     synchronous_release: bool
+    kills_group: bool
     reap_order: str
     watchdog: bool
     record_validity: bool

@@ -205,7 +205,8 @@ def kill_one(d: Daemon, record: Process, context: KillContext) -> Steps:
     pid, uid = record.pid, c_int32(record.uid)
     yield from start_wait(d, record)
     queue = d.reaper_active and record.handle is not None
-    outcome = yield Kill(pid, record.handle, queue, d.behaviour.synchronous_release)
+    group = queue and d.behaviour.kills_group
+    outcome = yield Kill(pid, record.handle, queue, d.behaviour.synchronous_release, group=group)
     if outcome.errno:
         yield from stop_wait(d, finished=False)
         yield error(f"kill({pid}): errno={outcome.errno}")
