@@ -7,8 +7,8 @@ a whole Android-like guest would only be in the way.
 from __future__ import annotations
 
 import gzip
+import os
 import re
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -114,7 +114,9 @@ def run_trial(
 
 def _console_of(arguments: Sequence[str], timeout_s: float, on_line: Callable[[str], None]) -> str:
     """Run QEMU to its end; everything on its console."""
-    process = subproc.spawn_tied(arguments, stdout=subprocess.PIPE, nice=5)
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as sink:
+        process = subproc.spawn_tied(arguments, stdout=sink, nice=5)
     overdue = threading.Event()
 
     def end() -> None:
@@ -125,8 +127,7 @@ def _console_of(arguments: Sequence[str], timeout_s: float, on_line: Callable[[s
     watchdog.daemon = True
     watchdog.start()
     lines: list[str] = []
-    assert process.stdout is not None
-    with process.stdout as console:
+    with os.fdopen(reader, "rb") as console:
         try:
             for raw in console:
                 lines.append(raw.decode(errors="replace").replace("\r", "").rstrip("\n"))
