@@ -26,6 +26,11 @@ def scenarios_dir() -> Path:
     return _PACKAGE / "scenarios"
 
 
+def sweeps_dir() -> Path:
+    """Shipped lists of settings for ``lmk sweep`` (package data likewise)."""
+    return _PACKAGE / "sweeps"
+
+
 def cache_dir(*parts: str) -> Path:
     """``$LMK_CACHE`` or ``$XDG_CACHE_HOME/lmk`` (default ~/.cache/lmk) joined with parts; created.
 

@@ -76,12 +76,12 @@ def make_goals(objectives: Iterable[str], constraints: Iterable[str]) -> Goals:
     if len(set(names)) < len(names) or len(names) > _OBJECTIVES_MAX:
         raise UserError(f"--objective: {len(names)} objectives", f"give each once, and at most {_OBJECTIVES_MAX}")
     return Goals(
-        objectives=tuple(_metric("--objective", name) for name in names),
+        objectives=tuple(metric_named("--objective", name) for name in names),
         constraints=tuple(_constraint(text) for text in list(constraints) or DEFAULT_CONSTRAINTS),
     )
 
 
-def _metric(option: str, name: str) -> Metric:
+def metric_named(option: str, name: str) -> Metric:
     if name not in METRIC_BY_NAME:
         hint = suggest(name, METRIC_BY_NAME) or f"one of {', '.join(METRIC_BY_NAME)}"
         raise UserError(f"{option} {name}: no such figure of a run", hint)
@@ -97,7 +97,7 @@ def _constraint(text: str) -> Constraint:
     name, sign, number, factor, _ = match.groups()
     return Constraint(
         text=re.sub(r"\s", "", text),
-        metric=_metric("--constraint", name).name,
+        metric=metric_named("--constraint", name).name,
         at_most=sign == "<=",
         limit=None if number is None else float(number),
         factor=float(factor or 1),

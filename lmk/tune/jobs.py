@@ -47,6 +47,7 @@ class Job:
     config: DeviceConfig
     run: RunSpec
     calibration: Calibration
+    policy: str = "lmkd"
     events_max: int = EVENTS_MAX
 
 
@@ -70,8 +71,8 @@ def measure(job: Job) -> Outcome:
                 scenario=scenario,
                 scenario_text=job.run.text,
                 timeline=compile_timeline(scenario, job.config, job.run.seed),
-                policy_name="lmkd",
-                make_policy=lambda: make_policy("lmkd", job.config.android),
+                policy_name=job.policy,
+                make_policy=lambda: make_policy(job.policy, job.config.android),
                 run_dir=Path(folder) / "run",
                 events_max=job.events_max,
             )

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+import attrs
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from lmk.tune.goals import Goals, mean
 from lmk.tune.verdict import COMPLETE, Trial
@@ -17,6 +19,8 @@ _DPI = 120
 _WORDS = {"ms": "ms", "kib": "KiB"}
 #: Values are written into the squares of a heat map up to so many.
 _SQUARES_MAX = 150
+#: Longer words under a column are tilted.
+_UPRIGHT_MAX = 6
 
 
 def label(metric: str) -> str:
@@ -74,44 +78,61 @@ def _at(trial: Trial, metric: str) -> float:
     return mean(trial.runs, metric) or 0.0
 
 
-def draw_heat_map(
-    path: Path,
-    values: Sequence[Sequence[float | None]],
-    columns: Sequence[str],
-    rows: Sequence[str],
-    *,
-    across: str,
-    up: str,
-    metric: str,
-    title: str,
-    stock: tuple[int, int] | None = None,
-) -> None:
-    """One square for each point, darker for more; ``values[row][column]``, None left blank. ``stock`` is framed."""
-    numbers = [[float("nan") if value is None else value for value in line] for line in values]
-    size = (max(4.5, 0.8 * len(columns) + 2.2), max(2.4, 0.42 * len(rows) + 1.7))
-    figure = Figure(figsize=size, layout="constrained")
+@attrs.frozen(kw_only=True)
+class HeatMap:
+    """Squares: ``values[row][column]`` colours them (darker for more, None left blank), ``texts`` stand in them."""
+
+    values: Sequence[Sequence[float | None]]
+    texts: Sequence[Sequence[str]]
+    columns: Sequence[str]
+    rows: Sequence[str]
+    across: str
+    up: str
+    #: What the colours mean.
+    scale: str
+    title: str
+    #: Row and column of the square that is framed.
+    stock: tuple[int, int] | None = None
+
+
+def draw_heat_map(path: Path, heat: HeatMap) -> None:
+    """One picture of one heat map."""
+    numbers = [[float("nan") if value is None else value for value in line] for line in heat.values]
+    widest = max((len(text) for text in heat.rows), default=0)
+    width = 0.85 * len(heat.columns) + 0.09 * widest + 2
+    figure = Figure(figsize=(max(4.5, width), max(2.6, 0.42 * len(heat.rows) + 1.8)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(numbers, cmap=mpl.colormaps["viridis_r"], aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=45 if max(map(len, columns)) > 6 else 0, ha="right")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    known = [value for line in values for value in line if value is not None]
-    middle = (min(known) + max(known)) / 2 if known else 0.0
-    if len(columns) * len(rows) <= _SQUARES_MAX:
-        for y, line in enumerate(values):
-            for x, value in enumerate(line):
-                if value is not None:
-                    color = "white" if value > middle else "black"
-                    axes.text(x, y, _short(value), ha="center", va="center", color=color, fontsize=8)
-    if stock is not None:
-        y, x = stock
-        frame = ([x - 0.5, x + 0.5, x + 0.5, x - 0.5, x - 0.5], [y - 0.5, y - 0.5, y + 0.5, y + 0.5, y - 0.5])
-        axes.plot(*frame, color="tab:red", lw=2, label="stock")
-    figure.colorbar(image, label=label(metric))
-    axes.set_title(title, fontsize=9)
+    tilted = max(map(len, heat.columns)) > _UPRIGHT_MAX
+    axes.set_xticks(range(len(heat.columns)), heat.columns)
+    if tilted:
+        for text in axes.get_xticklabels():
+            text.set(rotation=40, ha="right")
+    axes.set_yticks(range(len(heat.rows)), heat.rows)
+    axes.set_xlabel(heat.across)
+    axes.set_ylabel(heat.up)
+    if len(heat.columns) * len(heat.rows) <= _SQUARES_MAX:
+        _write_squares(axes, heat)
+    if heat.stock is not None:
+        y, x = heat.stock
+        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="tab:red", lw=2))
+    figure.colorbar(image, label=heat.scale)
+    axes.set_title(heat.title, fontsize=9)
     figure.savefig(path, dpi=_DPI)
 
 
-def _short(value: float) -> str:
+def _write_squares(axes: Axes, heat: HeatMap) -> None:
+    known = [value for line in heat.values for value in line if value is not None]
+    middle = (min(known) + max(known)) / 2 if known else 0.0
+    for y, line in enumerate(heat.texts):
+        for x, text in enumerate(line):
+            value = heat.values[y][x]
+            color = "white" if value is not None and value > middle else "black"
+            axes.text(x, y, text, ha="center", va="center", color=color, fontsize=8)
+
+
+def short(value: float | None) -> str:
+    """A mean that fits into a square."""
+    if value is None:
+        return "-"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
