@@ -148,6 +148,14 @@ def _add_commands(tree: CpioTree, guest_program: bytes) -> None:
             tree.add_link(f"system/bin/{name}", "busybox")
 
 
+def file_in_package(deb: Path, path: str) -> bytes:
+    """Content of one file of a package; InfraError where it is not there."""
+    found = _read_deb(deb).get(path)
+    if found is None or found.link is not None:
+        raise InfraError(f"{deb.name} has no file {path}")
+    return found.data
+
+
 def _read_deb(deb: Path) -> dict[str, _DebFile]:
     unpacked = subproc.run(["dpkg-deb", "--fsys-tarfile", str(deb)], timeout_s=120.0).stdout
     files: dict[str, _DebFile] = {}
