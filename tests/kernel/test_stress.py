@@ -1,0 +1,71 @@
+"""The stress of debug kernels: how its verdict is read, and a short one where such a kernel is built."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmk.kernel.bases import DEFAULT_BASE
+from lmk.kernel.stress import read_console, run_stress, splats
+from tests.kernel.guest import Target
+
+GOOD = """\
+[    0.100000] Linux version 6.12.0
+ok 61 an mmu notifier would block: EAGAIN
+stress: selftest 0
+stress: seconds 10 rounds 5 forks 1 execs 0 pagings 0 frozen 0 ooms 0 cgroups 0
+stress: answers process_reap 0 7
+[   12.000000] Memory cgroup out of memory: Killed process 12 (kernel-stress)
+stress: seconds 20 rounds 11 forks 2 execs 1 pagings 3 frozen 4 ooms 5 cgroups 6
+stress: answers process_reap 0 15
+stress: answers process_reap 3 4
+stress: PASSED
+stress: exit 0
+ debug_locks:                             1
+"""
+GOOD_COUNTS = {"seconds": 20, "rounds": 11, "forks": 2, "execs": 1, "pagings": 3, "frozen": 4, "ooms": 5, "cgroups": 6}
+
+
+def test_a_good_run() -> None:
+    result = read_console(GOOD, selftest=True)
+    assert result.bad == ()
+    assert result.counts == GOOD_COUNTS
+    assert result.answers == {"process_reap": {0: 15, 3: 4}}
+    assert result.eagain is True
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("[   13.0] BUG: KASAN: slab-use-after-free in exit_mmap+0x1/0x2", "KASAN"),
+        ("[   13.0] WARNING: possible circular locking dependency detected", "circular"),
+        ("[   13.0] WARNING: CPU: 1 PID: 7 at mm/oom_kill.c:910", "oom_kill"),
+        ("[   13.0] INFO: task kernel-stress:77 blocked for more than 600 seconds.", "blocked"),
+        ("[   13.0] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", "stalls"),
+        ("[   13.0] BUG: Bad rss-counter state mm:00000000 type:MM_ANONPAGES val:3", "rss-counter"),
+        ("stress: BAD: memory of a live process was taken at offset 0", "live process"),
+        ("not ok 7 zombie: ESRCH", "zombie"),
+    ],
+)
+def test_anything_bad_is_a_failure(line: str, word: str) -> None:
+    console = GOOD.replace("stress: PASSED", f"{line}\nstress: PASSED")
+    bad = read_console(console, selftest=True).bad
+    assert len(bad) == 1
+    assert word in bad[0]
+
+
+def test_not_getting_to_the_end_is_a_failure() -> None:
+    cut = GOOD[: GOOD.index("stress: seconds 20")]
+    assert read_console(cut, selftest=True).bad == ("the stress did not get to its end",)
+    assert read_console(GOOD.replace("1\n", "0\n"), selftest=True).bad == ("lockdep turned itself off",)
+
+
+def test_times_are_left_out() -> None:
+    assert splats("[   13.5] BUG: one\nfine\n") == ["BUG: one"]
+
+
+@pytest.mark.emulator
+def test_a_short_stress_of_the_debug_kernel() -> None:
+    result = run_stress(Target(base=DEFAULT_BASE, debug=True).kernel(), seconds=20, selftest=False)
+    assert result.bad == (), result.console[-5000:]
+    assert result.counts["rounds"] > 0
+    assert result.answers["process_reap"].get(0, 0) > 0
