@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SHELL = [".ci/run", "tools/run", "tools/test", "tools/lmk", "tools/lock", "tools/_setup.sh"]
+SHELL = [
+    *(".ci/run", "tools/run", "tools/test", "tools/lmk", "tools/lock", "tools/_setup.sh"),
+    *("tools/stress-kernel", "tools/check-series"),
+]
 
 
 @pytest.mark.parametrize(

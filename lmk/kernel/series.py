@@ -73,21 +73,15 @@ def load_series(directory: Path, base: str) -> Series:
 
 def apply_series(series: Series, source: KernelSource, tree: Path, warn: Callable[[str], None]) -> None:
     """Apply every patch to ``tree``; an InfraError names patch, file, hunk and base when one does not apply."""
+    for patch in series.patches:
+        apply_patch(patch, series, source, tree, warn=warn)
+
+
+def apply_patch(patch: Path, series: Series, source: KernelSource, tree: Path, *, warn: Callable[[str], None]) -> None:
+    """Apply one patch of the series; see ``apply_series``. No fuzz is tolerated on the versions that it lists."""
     subproc.require_tool("patch", "patch")
     listed = source.kind != "tree" and source.version in series.versions
-    for patch in series.patches:
-        _apply_one(patch, series.base, source.version, tree, fuzz=0 if listed else 2, warn=warn)
-
-
-def _apply_one(
-    patch: Path,
-    base: str,
-    version: str,
-    tree: Path,
-    *,
-    fuzz: int,
-    warn: Callable[[str], None],
-) -> None:
+    fuzz = 0 if listed else 2
     done = subproc.run(
         ["patch", *_PATCH_OPTIONS, f"--fuzz={fuzz}", "-i", patch],
         cwd=tree,
@@ -96,7 +90,7 @@ def _apply_one(
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
     )
     output = (done.stdout + done.stderr).decode(errors="replace")
-    where = f"kernel base {base} ({version})"
+    where = f"kernel base {series.base} ({source.version})"
     if done.returncode != 0:
         failures = failed_hunks(output)
         what = ", ".join(f"{file} hunk {hunk}" if hunk else file for file, hunk in failures) or "see below"

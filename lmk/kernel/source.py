@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -26,10 +27,13 @@ _UNPACK_TIMEOUT_S = 900.0
 #: Turned off, `apt-get update` fetches the signed Release files only.
 _PACKAGE_INDEX = "Acquire::IndexTargets::deb::Packages::DefaultEnabled"
 #: $1: the package file; $2: an empty directory for the tree inside its tarball.
+#: Further arguments: the only files wanted, as patterns.
 _UNPACK_SCRIPT = r"""
 set -euo pipefail
-name=$(dpkg-deb --fsys-tarfile "$1" | tar t | grep '/linux-source-[^/]*\.tar\.xz$')
-dpkg-deb --fsys-tarfile "$1" | tar xO "$name" | tar xJ --strip-components=1 -C "$2"
+deb=$1 directory=$2
+shift 2
+name=$(dpkg-deb --fsys-tarfile "$deb" | tar t | grep '/linux-source-[^/]*\.tar\.xz$')
+dpkg-deb --fsys-tarfile "$deb" | tar xO "$name" | tar xJ --strip-components=1 -C "$directory" --wildcards "$@"
 """
 
 
@@ -280,11 +284,20 @@ def unpack(source: KernelSource, destination: Path) -> None:
     scratch.rename(destination)
 
 
-def _unpack_deb(file: Path, scratch: Path) -> None:
+def unpack_files(file: Path, patterns: Sequence[str], destination: Path) -> None:
+    """Only those files of a linux-source package, at ``destination`` (which must not exist), whole or not at all."""
+    scratch = destination.with_name(destination.name + ".unpacking")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    _unpack_deb(file, scratch, [f"*/{pattern}" for pattern in patterns])
+    scratch.rename(destination)
+
+
+def _unpack_deb(file: Path, scratch: Path, patterns: Sequence[str] = ()) -> None:
     for tool, package in (("dpkg-deb", "dpkg"), ("tar", "tar"), ("xz", "xz-utils")):
         subproc.require_tool(tool, package)
     subproc.run(
-        ["bash", "-c", _UNPACK_SCRIPT, "unpack", file, scratch],
+        ["bash", "-c", _UNPACK_SCRIPT, "unpack", file, scratch, *patterns],
         timeout_s=_UNPACK_TIMEOUT_S,
         env={**os.environ, "XZ_DEFAULTS": "-T0"},
         nice=10,
