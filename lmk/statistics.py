@@ -12,6 +12,12 @@ _T_95: Final = (
     *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
 _Z_95: Final = 1.96
+#: The same one-sided, for 1 - 1e-4 and 2 to 30 degrees of freedom.
+_T_ONE_IN_10000: Final = (
+    *(70.700, 22.204, 13.034, 9.678, 8.025, 7.063, 6.442, 6.010, 5.694, 5.453, 5.263, 5.111, 4.985, 4.880, 4.791),
+    *(4.714, 4.648, 4.590, 4.539, 4.493, 4.452, 4.415, 4.382, 4.352, 4.324, 4.299, 4.275, 4.254, 4.234),
+)
+_Z_ONE_IN_10000: Final = 3.719
 
 
 def mean(values: Sequence[float]) -> float:
@@ -32,6 +38,13 @@ def t_95(degrees: int) -> float:
     if degrees < 1:
         raise ValueError("at least one degree of freedom")
     return _T_95[degrees - 1] if degrees <= len(_T_95) else _Z_95
+
+
+def t_one_in_10000(degrees: int) -> float:
+    """Student's t that is passed, on one side, once in ten thousand times."""
+    if degrees < 2:
+        raise ValueError("at least two degrees of freedom")
+    return _T_ONE_IN_10000[degrees - 2] if degrees - 2 < len(_T_ONE_IN_10000) else _Z_ONE_IN_10000
 
 
 def half_interval_95(values: Sequence[float]) -> float:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, add_set_option, exit_code, load_config, new_run_dir
+from lmk.cli.runs import (
+    DEFAULT_CONFIG,
+    DEFAULT_SCENARIO,
+    add_kill_delay_option,
+    add_set_option,
+    exit_code,
+    load_config,
+    new_run_dir,
+)
 from lmk.cli.terminal import RunDisplay
 from lmk.config.find import find_scenario
 from lmk.config.scenario import load_scenario
@@ -33,6 +41,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--policy", default="lmkd", choices=POLICIES, help="who decides (lmkd)")
     parser.add_argument("--seed", type=int, help="another seed than the scenario's")
     add_set_option(parser)
+    add_kill_delay_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="decide, but signal nobody")
     parser.add_argument(
         "--record", type=Path, metavar="DIR", help="where to leave the record (default: a new directory)"
@@ -73,4 +82,5 @@ def _plan(args: argparse.Namespace) -> Plan:
         make_policy=lambda: make_policy(args.policy, config.android),
         dry_run=args.dry_run,
         run_dir=run_dir,
+        kill_delay_ms=args.inject_kill_delay,
     )

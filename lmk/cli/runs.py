@@ -10,6 +10,7 @@ from typing import Any
 from lmk.config.device import DeviceConfig, load_device_config
 from lmk.config.find import find_config
 from lmk.config.override import override, parse_overrides
+from lmk.config.quantity import InvalidValue, parse_duration_ms
 from lmk.errors import UserError
 from lmk.resources import state_dir
 
@@ -27,6 +28,26 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a property or vm.SYSCTL in place of the config's own, e.g. ro.lmk.thrashing_limit=30",
     )
+
+
+def add_kill_delay_option(parser: argparse.ArgumentParser) -> None:
+    """``--inject-kill-delay TIME``: milliseconds in ``args.inject_kill_delay``."""
+    parser.add_argument(
+        "--inject-kill-delay",
+        type=_duration_ms,
+        default=0,
+        metavar="TIME",
+        help="hold every SIGKILL back for so long, e.g. 200ms: a fault, to see whether a gate notices it",
+    )
+
+
+def _duration_ms(text: str) -> int:
+    try:
+        return parse_duration_ms(text)
+    except InvalidValue as invalid:
+        raise argparse.ArgumentTypeError(
+            f"{invalid.cause}; {invalid.hint}" if invalid.hint else invalid.cause
+        ) from None
 
 
 def load_config(args: argparse.Namespace) -> DeviceConfig:

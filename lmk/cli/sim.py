@@ -7,7 +7,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from lmk.cli.runs import DEFAULT_CONFIG, DEFAULT_SCENARIO, add_set_option, exit_code, load_config, new_run_dir
+from lmk.cli.runs import (
+    DEFAULT_CONFIG,
+    DEFAULT_SCENARIO,
+    add_kill_delay_option,
+    add_set_option,
+    exit_code,
+    load_config,
+    new_run_dir,
+)
 from lmk.config.calibration import DEFAULT_NAME, find_calibration, load_calibration, shipped_calibrations
 from lmk.config.find import find_scenario
 from lmk.config.scenario import load_scenario
@@ -18,6 +26,7 @@ from lmk.policy.oomd import OomdPolicy, parse_config
 from lmk.policy.registry import SIM_POLICIES, make_policy
 from lmk.record.export import export_record
 from lmk.record.reader import RecordReader
+from lmk.sim.batch import with_kill_delay
 from lmk.sim.check import check_plan
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
 
@@ -35,6 +44,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--oomd-config", type=Path, metavar="FILE", help="with --policy oomd: its JSON configuration")
     parser.add_argument("--seed", type=int, help="another seed than the scenario's")
     add_set_option(parser)
+    add_kill_delay_option(parser)
     parser.add_argument(
         "--calibration",
         default=DEFAULT_NAME,
@@ -82,7 +92,7 @@ def _plan(args: argparse.Namespace) -> SimPlan:
     config = load_config(args)
     scenario = load_scenario(find_scenario(args.scenario))
     timeline = compile_timeline(scenario, config, args.seed)
-    calibration = load_calibration(find_calibration(args.calibration))
+    calibration = with_kill_delay(load_calibration(find_calibration(args.calibration)), args.inject_kill_delay)
     if args.event_budget < 1:
         raise UserError(f"--event-budget {args.event_budget}: must be at least 1", "leave it out for the default")
     check_plan(config, calibration)

@@ -49,8 +49,10 @@ class KillJournal:
             )
         elif isinstance(request, EventLog):
             self._note_killinfo(request)
-        elif self._pending and isinstance(request, Decision | Wait):
-            self._flush(request if isinstance(request, Decision) else None)
+        elif isinstance(request, Decision):
+            self._flush(request)
+        elif isinstance(request, Wait) and self._pending:
+            self._flush(None)
 
     def outcome(self, pid: int, **values: int | str | None) -> None:
         """Add what became of a kill: columns of ``KillRow``. It may come before the row itself."""

@@ -23,14 +23,13 @@ def run_policy(policy: Policy, target: Target, observer: Observer) -> str:
 
     Errors of the target (TargetError) pass through; the caller closes the target.
     """
-    carry_out, clock, step, exchanged = target.answer, target.now_ns, policy.step, observer.exchanged
-    request = policy.start(clock())
+    request = policy.start(target.now_ns())
     while not isinstance(request, Exit):
-        answer = carry_out(request)
-        now_ns = clock()
-        exchanged(now_ns, request, answer)
+        answer = target.answer(request)
+        now_ns = target.now_ns()
+        observer.exchanged(now_ns, request, answer)
         if isinstance(answer, RunOver):
             return answer.why
-        request = step(answer, now_ns)
-    exchanged(clock(), request, None)
+        request = policy.step(answer, now_ns)
+    observer.exchanged(target.now_ns(), request, None)
     return f"the policy exited with code {request.code}"

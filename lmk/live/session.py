@@ -65,6 +65,8 @@ class Plan:
     make_policy: Callable[[], Policy]
     dry_run: bool
     run_dir: Path
+    #: A fault put in on purpose: every SIGKILL is held back for so long.
+    kill_delay_ms: int = 0
 
 
 def run_live(plan: Plan, watcher: Watcher) -> dict[str, Any]:
@@ -159,6 +161,7 @@ class _Session:
                 memcg=find_memcg(adb),
                 candidate_fields=self._candidate_fields,
                 dry_run=plan.dry_run,
+                kill_delay_ms=plan.kill_delay_ms,
             )
             observer = RecordingObserver(self._writer, target.woke_ns)
             if plan.dry_run or stock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -31,7 +32,7 @@ from lmk.live.takeover import CONNECTION as TAKEN_OVER
 from lmk.policy import api
 from lmk.policy.decision import Decision
 from lmk.policy.lmkd.memcg import resolve_attribute
-from lmk.units import NS_PER_MS
+from lmk.units import MS_PER_S, NS_PER_MS
 
 _OPS = {FileOp.NONE: "write", FileOp.OPEN: "open", FileOp.IO: "write", FileOp.REFUSED: "open"}
 _TGID = re.compile(r"^Tgid:\s*(\d+)", re.MULTILINE)
@@ -68,7 +69,10 @@ class Stream(Asker, Protocol):
 
 
 class LiveTarget:
-    """See ``lmk.engine.target.Target``. ``properties`` asks the device for all its properties."""
+    """See ``lmk.engine.target.Target``. ``properties`` asks the device for all its properties.
+
+    ``kill_delay_ms`` is a fault put in on purpose: every SIGKILL is held back for so long.
+    """
 
     def __init__(
         self,
@@ -80,7 +84,9 @@ class LiveTarget:
         memcg: api.Memcg,
         candidate_fields: int = VICTIM_FIELDS,
         dry_run: bool = False,
+        kill_delay_ms: int = 0,
     ) -> None:
+        self._kill_delay_ms = kill_delay_ms
         self._stream = stream
         self._clock = clock
         self._listener = listener
@@ -305,6 +311,8 @@ class LiveTarget:
             | (KillFlag.GROUP if request.group else 0),
             oom_score_adj=adj or 0,
         )
+        if self._kill_delay_ms:
+            time.sleep(self._kill_delay_ms / MS_PER_S)
         request_id = self._stream.post(kill, as_event=True)
         self._intake.sent_kill(request_id, self.woke_ns() or 0)
         # Whether it worked comes with Signalled: lmkd does not wait for its reaper threads either.

@@ -11,7 +11,10 @@ from typing import Any, Final
 
 import attrs
 
+from lmk.policy.lmkd.kill_reason import KillReason
+from lmk.report.summary import nearest_rank
 from lmk.statistics import half_interval_95, mean
+from lmk.units import US_PER_MS
 
 COMPARE_SCHEMA: Final = 1
 
@@ -36,17 +39,45 @@ def _launch(kind: str, key: str) -> Callable[[Mapping[str, Any]], float | None]:
     return lambda run: (run["summary"]["launch_ms"][kind] or {}).get(key)
 
 
+def _event_to_signal_p50_ms(run: Mapping[str, Any]) -> float | None:
+    p50_us = run["summary"]["event_to_signal_us"]["p50"]
+    return None if p50_us is None else p50_us / US_PER_MS
+
+
+def _reaped_p95_ms(run: Mapping[str, Any]) -> float | None:
+    spans_us = [kill["signal_to_reaped_us"] for kill in run["kills"] if kill["signal_to_reaped_us"] is not None]
+    p95_us = nearest_rank(sorted(spans_us), 95)
+    return None if p95_us is None else p95_us / US_PER_MS
+
+
+def _killed_for(*reasons: KillReason) -> Callable[[Mapping[str, Any]], float | None]:
+    codes = {str(reason.value) for reason in reasons}
+    return lambda run: sum(n for code, n in run["summary"]["kills_by_reason"].items() if code in codes)
+
+
+#: What lmkd says of a kill tells which of its thresholds decided.
+_THRASHING: Final = (
+    KillReason.LOW_SWAP_AND_THRASHING,
+    KillReason.LOW_MEM_AND_THRASHING,
+    KillReason.DIRECT_RECL_AND_THRASHING,
+)
+_LOW_SWAP: Final = (KillReason.LOW_MEM_AND_SWAP, KillReason.LOW_MEM_AND_SWAP_UTIL)
+
 METRICS: Final = (
     Metric(name="kills", observe=_summary("kills")),
     Metric(name="foreground_kills", observe=_summary("foreground_kills")),
     Metric(name="perceptible_kills", observe=_summary("perceptible_kills")),
     Metric(name="kernel_oom_kills", observe=_summary("kernel_oom_kills")),
+    Metric(name="thrashing_kills", observe=_killed_for(*_THRASHING)),
+    Metric(name="low_swap_kills", observe=_killed_for(*_LOW_SWAP)),
     Metric(name="cold_starts", observe=_summary("cold_starts")),
     Metric(name="launch_cold_p50_ms", observe=_launch("cold", "p50")),
     Metric(name="launch_warm_p95_ms", observe=_launch("warm", "p95")),
     Metric(name="psi_some_ms", observe=_summary("psi_some_ms")),
     Metric(name="psi_full_ms", observe=_summary("psi_full_ms")),
     Metric(name="min_mem_available_kib", observe=_summary("min_mem_available_kib"), less_is_better=False),
+    Metric(name="event_to_signal_p50_ms", observe=_event_to_signal_p50_ms),
+    Metric(name="reaped_p95_ms", observe=_reaped_p95_ms),
 )
 
 

@@ -18,18 +18,7 @@ from lmk.engine.kills import KillJournal
 from lmk.engine.loop import Observer, run_policy
 from lmk.engine.observer import RecordingObserver
 from lmk.errors import LmkError
-from lmk.policy.api import (
-    EventLog,
-    HandlerBegin,
-    HandlerEnd,
-    Kill,
-    Log,
-    Policy,
-    ReadFile,
-    ReadProcess,
-    Request,
-    Wait,
-)
+from lmk.policy.api import EventLog, Kill, Log, Policy, ReadProcess, Request, Wait
 from lmk.policy.decision import Decision
 from lmk.record.reader import RecordReader
 from lmk.record.writer import RecordWriter, update_meta
@@ -150,11 +139,7 @@ class _Observers:
 
     def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
         kind = type(request)
-        if self._reads:
-            self._recording.exchanged(t_ns, request, answer)
-        elif kind in _UNTOLD:
-            return
-        elif kind in _LOGS or (kind is Decision and _led_to_something(request)):  # type: ignore[arg-type]
+        if self._reads or kind in _LOGS or (isinstance(request, Decision) and _led_to_something(request)):
             self._recording.exchanged(t_ns, request, answer)
         if kind in _JOURNALED:
             self._journal.exchanged(t_ns, request, answer)
@@ -165,7 +150,5 @@ def _led_to_something(decision: Decision) -> bool:
 
 
 _LOGS = frozenset({EventLog, Log})
-#: Most of what a long run exchanges, and nothing that either wants to see then.
-_UNTOLD = frozenset({HandlerBegin, HandlerEnd, ReadFile})
 #: What KillJournal looks at.
 _JOURNALED = frozenset({ReadProcess, Kill, EventLog, Decision, Wait})
