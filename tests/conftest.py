@@ -89,7 +89,8 @@ class Guests:
         kernel = options.pop("kernel", None) or test_kernel(device.kernel.base)
         self._count += 1
         run_dir = self._folder / str(self._count)
-        self._current = QemuGuest.boot(device, kernel, _image(), run_dir=run_dir, **options)
+        image = options.pop("image", None) or _image()
+        self._current = QemuGuest.boot(device, kernel, image, run_dir=run_dir, **options)
         self._shared = False
         return self._current
 
