@@ -41,6 +41,7 @@ SOLE_IMPORTERS = {
     "subprocess": {"lmk.subproc"},
     "optuna": {"lmk.tune.sampler"},
     "matplotlib": {"lmk.tune.plots"},
+    "distributed": {"lmk.tune.cluster"},
 }
 MODULE_LINES_MAX = 500
 #: Longer on purpose: nothing but one table of values each, which splitting would only scatter.

@@ -71,6 +71,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=5, metavar="K", help="seeds of each generated scenario (5)")
     parser.add_argument("--calibration", default=DEFAULT_NAME, metavar="NAME", help=f"rates ({DEFAULT_NAME})")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at once (all cores)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="run on this Dask cluster's workers, e.g. tcp://host:8786")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where results go (default: a new directory)")
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
 
@@ -190,7 +191,14 @@ def make_workers(args: argparse.Namespace) -> Workers:
     """Where the runs are made."""
     from lmk.tune.workers import LocalWorkers
 
-    return LocalWorkers(args.workers)
+    if args.dask is None:
+        return LocalWorkers(args.workers)
+    if args.workers is not None:
+        raise UserError("--workers: a cluster's workers are its own", "leave out --workers or --dask")
+    need_extra("dask", "distributed")
+    from lmk.tune.cluster import DaskWorkers
+
+    return DaskWorkers(args.dask)
 
 
 def output_dir(asked: Path | None, name: str) -> Path:

@@ -31,6 +31,10 @@ class Workers(Protocol):
     def slots(self) -> int:
         """How many runs are worth having under way."""
 
+    @property
+    def given_up(self) -> tuple[type[BaseException], ...]:
+        """With what a run ends that nobody will make any more."""
+
     def submit(self, job: Job) -> Future[Outcome]:
         """Begin one run."""
 
@@ -53,6 +57,11 @@ class LocalWorkers:
     def slots(self) -> int:
         """See ``Workers``: one more for each process, so that none waits for the coordinator."""
         return 2 * self._count
+
+    @property
+    def given_up(self) -> tuple[type[BaseException], ...]:
+        """See ``Workers``: a pool either breaks whole or goes on."""
+        return ()
 
     def submit(self, job: Job) -> Future[Outcome]:
         """See ``Workers``."""
@@ -111,6 +120,11 @@ def drive(workers: Workers, next_job: Callable[[], tuple[K, Job] | None], take: 
                 except BrokenProcessPool:
                     again.append((key, job))
                     broken = True
+                except workers.given_up as error:
+                    raise InfraError(
+                        f"the cluster took the work away: {error or 'it is gone'}",
+                        "see that its scheduler and workers run; a study goes on with --resume",
+                    ) from None
                 else:
                     take(key, outcome)
             if broken:

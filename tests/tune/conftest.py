@@ -64,6 +64,10 @@ class ThreadWorkers:
         self._limit = limit
         self._pool: Executor = ThreadPoolExecutor(count)
 
+    @property
+    def given_up(self) -> tuple[type[BaseException], ...]:
+        return ()
+
     def submit(self, job: Job) -> Future[Outcome]:
         if len(self.jobs) >= self._limit:
             raise KeyboardInterrupt
