@@ -19,6 +19,7 @@ from lmk.policy.lmkd.versions import Behaviour
 from lmk.policy.lmkd.watermark import HIGH, LOW, MIN, WATERMARK_NAMES
 from lmk.policy.whatif import Change, smallest_changes
 
+NO_CHANGE = "No change of a single property would have changed this."
 FIRED, NOT_REACHED, NOT_MET, NOT_KNOWN = "fired", "not reached", "not met", "not in this release"
 
 
@@ -62,7 +63,7 @@ class Explanation:
             text.append(self.changes[0].text)
             text.extend(f"  or: {change.text}" for change in self.changes[1:3])
         elif self.rules:
-            text.append("No change of a single property would have changed this.")
+            text.append(NO_CHANGE)
         return text
 
 

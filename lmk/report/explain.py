@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -33,7 +34,7 @@ def explain_kill(record: RecordReader, number: int) -> Explained:
     kills = record.kills()
     if not 1 <= number <= len(kills):
         raise UserError(f"kill {number}: this run has {len(kills)} kills", "count from 1 in the run's kill table")
-    return _of_kill(record, kills[number - 1])
+    return _only_kill(record, kills[number - 1])
 
 
 def explain_pid(record: RecordReader, pid: int) -> Explained:
@@ -41,7 +42,7 @@ def explain_pid(record: RecordReader, pid: int) -> Explained:
     found = next((kill for kill in record.kills() if kill.pid == pid), None)
     if found is None:
         raise UserError(f"process {pid} was not killed in this run", "see the run's kill table")
-    return _of_kill(record, found)
+    return _only_kill(record, found)
 
 
 def explain_at(record: RecordReader, at_ms: float) -> Explained:
@@ -56,30 +57,59 @@ def explain_at(record: RecordReader, at_ms: float) -> Explained:
             break
     if last is None:
         raise UserError("this run recorded no decision", "was it run with --policy lmkd?")
-    return _explained(record, last)
+    return _explained(record, last, record.kills())
 
 
-def _of_kill(record: RecordReader, kill: KillRow) -> Explained:
+def explain_kills(record: RecordReader) -> list[Explained | UserError]:
+    """The decision behind each kill of the run, in the order of the kill table; or why there is none to explain.
+
+    One pass over the decisions: a day's record has tens of thousands.
+    """
+    kills = record.kills()
+    behind = _decisions_of({kill.pid for kill in kills}, record.decisions())
+    found: list[Explained | UserError] = []
+    for kill in kills:
+        try:
+            found.append(_of_kill(record, kill, behind.get(kill.pid, ()), kills))
+        except UserError as error:
+            found.append(error)
+    return found
+
+
+def _decisions_of(pids: set[int], decisions: Iterable[DecisionRow]) -> dict[int, list[DecisionRow]]:
+    found: dict[int, list[DecisionRow]] = {}
+    for row in decisions:
+        for pid in row.body.get("killed_pids") or ():
+            if pid in pids:
+                found.setdefault(pid, []).append(row)
+    return found
+
+
+def _only_kill(record: RecordReader, kill: KillRow) -> Explained:
+    rows = _decisions_of({kill.pid}, record.decisions()).get(kill.pid, ())
+    return _of_kill(record, kill, rows, record.kills())
+
+
+def _of_kill(record: RecordReader, kill: KillRow, rows: Sequence[DecisionRow], kills: Sequence[KillRow]) -> Explained:
     if kill.killer != KILLER_LMK:
         raise UserError(
             f"process {kill.pid} was killed by {KILLER_WORDS.get(kill.killer, kill.killer)}, not by lmk's policy",
             "see --at for what lmk saw",
         )
     # A pid may be reused within a run: the decision nearest in time is the one.
-    rows = [row for row in record.decisions() if kill.pid in row.body.get("killed_pids", ())]
     if not rows:
         raise UserError(f"the decision behind the kill of {kill.pid} was not recorded", "see --at")
-    return _explained(record, min(rows, key=lambda row: abs(row.t_ns - kill.t_ns)))
+    return _explained(record, min(rows, key=lambda row: abs(row.t_ns - kill.t_ns)), kills)
 
 
-def _explained(record: RecordReader, row: DecisionRow) -> Explained:
+def _explained(record: RecordReader, row: DecisionRow, all_kills: Sequence[KillRow]) -> Explained:
     decision = decision_of(row.body)
+    if "android" not in record.meta or "properties" not in record.meta:
+        raise UserError("this record does not say which lmkd decided", "lmk explain needs a record of lmk's own policy")
     release = behaviour(record.meta["android"])
     params = load_params(record.meta["properties"], release)
     kills = tuple(
-        kill
-        for kill in record.kills()
-        if kill.pid in decision.killed_pids and abs(kill.t_ns - row.t_ns) < 1000 * NS_PER_MS
+        kill for kill in all_kills if kill.pid in decision.killed_pids and abs(kill.t_ns - row.t_ns) < 1000 * NS_PER_MS
     )
     return Explained(
         t_ms=(row.t_ns - record.zero_ns) / NS_PER_MS,

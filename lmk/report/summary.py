@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from lmk.policy.oom_adj import tier
+from lmk.policy.oom_adj import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, tier
 from lmk.record.reader import RecordReader
 from lmk.record.schema import CounterRow, EventRow, KillRow
 from lmk.units import NS_PER_MS
@@ -61,7 +61,7 @@ def kill_json(kill: KillRow, zero_ns: int) -> dict[str, Any]:
     t_ns, dry = body.pop("t_ns"), body.pop("dry")
     del body["signal_errno"]  # always null of a kill
     body["t_ms"] = (t_ns - zero_ns) // NS_PER_MS
-    body["tier"] = tier(kill.oom_score_adj) if kill.oom_score_adj is not None else None
+    body["tier"] = _tier(kill.oom_score_adj)
     body["dry_run"] = dry
     return body
 
@@ -75,7 +75,7 @@ def summary_json(record: RecordReader) -> dict[str, Any]:
         "kills": len(kills),
         "failed_kills": len(record.failed_kills()),
         "kernel_oom_kills": sum(k.killer == "kernel_oom" for k in kills),
-        "kills_by_tier": dict(Counter(tier(adj) for adj in adjs)),
+        "kills_by_tier": dict(Counter(name for adj in adjs if (name := _tier(adj)) is not None)),
         "kills_by_reason": dict(Counter(str(k.reason_code) for k in kills if k.reason_code is not None)),
         "min_kill_adj": min(adjs, default=None),
         "launches": len(launches),
@@ -96,6 +96,11 @@ def summary_json(record: RecordReader) -> dict[str, Any]:
         "freed_kib": sum(k.freed_kib for k in kills if k.freed_kib is not None) if kills else None,
         "expectations": record.meta.get("expectations", []),
     }
+
+
+def _tier(adj: int | None) -> str | None:
+    """None where the record does not say, or holds ActivityManager's 1001 (not known yet)."""
+    return None if adj is None or not OOM_SCORE_ADJ_MIN <= adj <= OOM_SCORE_ADJ_MAX else tier(adj)
 
 
 def percentiles(values: Sequence[int | float]) -> dict[str, float | int | None]:

@@ -18,7 +18,7 @@ from lmk.engine.kills import KillJournal
 from lmk.engine.loop import Observer, run_policy
 from lmk.engine.observer import RecordingObserver
 from lmk.errors import LmkError
-from lmk.policy.api import EventLog, Kill, Log, Policy, ReadProcess, Request, Wait
+from lmk.policy.api import EventLog, Kill, Log, Policy, ReadProcess, Request, SetOomScoreAdj, Wait
 from lmk.policy.decision import Decision
 from lmk.record.reader import RecordReader
 from lmk.record.writer import RecordWriter, update_meta
@@ -129,7 +129,8 @@ def _facts(plan: SimPlan) -> dict[str, Any]:
 class _Observers:
     """The recorder and the journal of kills, each shown what it may want to see: most exchanges are neither's.
 
-    ``reads`` False: the record gets logs and decisions that had a reason; the rest can be had again from the seed.
+    ``reads`` False: the record gets logs, written oom_score_adj and decisions that had a reason; the rest can be had
+    again from the seed.
     """
 
     def __init__(self, recording: Observer, journal: KillJournal, *, reads: bool) -> None:
@@ -139,7 +140,7 @@ class _Observers:
 
     def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
         kind = type(request)
-        if self._reads or kind in _LOGS or (isinstance(request, Decision) and _led_to_something(request)):
+        if self._reads or kind in _KEPT or (isinstance(request, Decision) and _led_to_something(request)):
             self._recording.exchanged(t_ns, request, answer)
         if kind in _JOURNALED:
             self._journal.exchanged(t_ns, request, answer)
@@ -149,6 +150,7 @@ def _led_to_something(decision: Decision) -> bool:
     return decision.reason >= 0 or bool(decision.killed_pids)
 
 
-_LOGS = frozenset({EventLog, Log})
+#: Recorded however long a run is: the log, and which process was in which tier.
+_KEPT = frozenset({EventLog, Log, SetOomScoreAdj})
 #: What KillJournal looks at.
 _JOURNALED = frozenset({ReadProcess, Kill, EventLog, Decision, Wait})
