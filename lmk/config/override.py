@@ -50,7 +50,7 @@ def override(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
     vm = {name.removeprefix(_VM): text for name, text in settings.items() if name.startswith(_VM)}
     properties = {name: text for name, text in settings.items() if not name.startswith(_VM) and name != KERNEL_BASE}
     for name, text in properties.items():
-        _check_property(name, text)
+        check_property(name, text)
     own = dict(config.own_properties) | properties
     changed = attrs.evolve(
         config,
@@ -82,7 +82,8 @@ def _vm_value(name: str, text: str) -> int:
     return int(text)
 
 
-def _check_property(name: str, text: str) -> None:
+def check_property(name: str, text: str) -> None:
+    """UserError for a property that lmkd would not read, or a value that it would not take as written."""
     row = _BY_NAME.get(name)
     if row is None:
         if name.startswith("ro.lmk.") or "." not in name:

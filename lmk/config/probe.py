@@ -110,7 +110,7 @@ def _facts(
         name=name or _name(properties.get("ro.product.device", serial)),
         memory_bytes=memory_bytes,
         cpus=min(cpus or 4, 64),
-        android=_tag(properties, serial, notes),
+        android=android_tag(properties, serial, notes),
         arch=arch,
         kernel_base=_base(parts.get("uname", "").strip(), notes),
     )
@@ -129,7 +129,8 @@ def _name(text: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64] or "device"
 
 
-def _tag(properties: Mapping[str, str], serial: str, notes: list[str]) -> str:
+def android_tag(properties: Mapping[str, str], serial: str, notes: list[str]) -> str:
+    """The release of lmkd that a device's properties speak of; notes say what was assumed. UserError if too old."""
     release = properties.get("ro.build.version.release", "").partition(".")[0]
     if properties.get("ro.build.version.sdk") == "32":
         return "12L"

@@ -318,12 +318,20 @@ class AdbDevice:
 
     def open_abstract(self, name: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> socket.socket:
         """A stream to a localabstract socket on the device; blocking, the caller closes it."""
-        with _owned(self.serial, f"opening localabstract:{name}", timeout_s):
-            connection = self._client.open_service(self.serial, f"localabstract:{name}", timeout_s)
-        stream: socket.socket = connection.conn
-        stream.settimeout(None)
+        stream = self._open(f"localabstract:{name}", timeout_s)
         if stream.family == socket.AF_INET:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return stream
+
+    def open_output(self, command: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> socket.socket:
+        """Output of a command that goes on; blocking, closing it ends the command. DeviceLostError."""
+        return self._open(f"exec:{command}", timeout_s)
+
+    def _open(self, service: str, timeout_s: float) -> socket.socket:
+        with _owned(self.serial, f"opening {service}", timeout_s):
+            connection = self._client.open_service(self.serial, service, timeout_s)
+        stream: socket.socket = connection.conn
+        stream.settimeout(None)
         return stream
 
     def getprop(self, name: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:

@@ -97,12 +97,17 @@ def looks_like_emulator(properties: dict[str, str]) -> bool:
     )
 
 
-def open_device(target: TargetName, config: DeviceConfig, run_dir: Path, progress: Progress) -> OpenDevice:
-    """Build what is missing, boot or connect. Call from the main thread (QEMU dies with the thread that starts it)."""
+def attach_device(target: TargetName) -> OpenDevice:
+    """A device that somebody else runs; nothing is built or booted. UserError, HostError."""
     if target.kind == "emulator":
         return registry.attach(target.name)
-    if target.kind == "adb":
-        return _UserDevice(user_device(target.name))
+    return _UserDevice(user_device(target.name))
+
+
+def open_device(target: TargetName, config: DeviceConfig, run_dir: Path, progress: Progress) -> OpenDevice:
+    """Build what is missing, boot or connect. Call from the main thread (QEMU dies with the thread that starts it)."""
+    if target.kind in ("emulator", "adb"):
+        return attach_device(target)
     kernel = build_kernel(config.kernel.base, config.arch, progress=progress)
     image = build_guest_image(config.arch, progress)
     return QemuGuest.boot(config, kernel, image, run_dir=run_dir, progress=progress)

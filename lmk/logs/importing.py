@@ -62,7 +62,7 @@ def import_logs(files: Sequence[LogFile], directory: Path, progress: Progress = 
     deaths = merge(_told(scans, timeline))
     with RecordWriter(directory) as writer:
         for death in deaths:
-            _write_death(writer, death, scans)
+            write_death(writer, death, [scan.name for scan in scans])
         span = _write_rest(writer, scans, timeline, [death.t_ns for death in deaths])
         writer.meta(_meta(scans, timeline, span))
 
@@ -135,14 +135,19 @@ def _int(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _write_death(writer: RecordWriter, death: Death, scans: Sequence[FileScan]) -> None:
+def write_death(writer: RecordWriter, death: Death, names: Sequence[str], kill_id: int | None = None) -> None:
+    """One death as a kill with its sources, or as an event. ``names``: of the files; ``kill_id``: a row to complete."""
     if death.killer in MEMORY_KILLERS:
-        kill_id = writer.kill(kill_row(death))
+        row = kill_row(death)
+        if kill_id is None:
+            kill_id = writer.kill(row)
+        else:
+            writer.update_kill(kill_id, **{k: v for k, v in attrs.asdict(row).items() if v is not None and k != "dry"})
         for told in death.told:
             writer.kill_source(
                 KillSourceRow(
                     kill_id=kill_id, t_ns=told.ns, kind=told.report.kind, shape=told.report.shape,
-                    place=_where(scans, told.report.file, told.report.line), text=told.report.text,
+                    place=f"{names[told.report.file]}:{told.report.line}", text=told.report.text,
                 )
             )  # fmt: skip
         return
@@ -152,7 +157,7 @@ def _write_death(writer: RecordWriter, death: Death, scans: Sequence[FileScan]) 
         "reason": death.first("reason"), "killer": death.killer,
         "signal": next((r.extra["signal"] for r in death.reports if "signal" in r.extra), None),
         "sources": [
-            {"kind": t.report.kind, "shape": t.report.shape, "place": _where(scans, t.report.file, t.report.line)}
+            {"kind": t.report.kind, "shape": t.report.shape, "place": f"{names[t.report.file]}:{t.report.line}"}
             for t in death.told
         ],
     }  # fmt: skip

@@ -150,6 +150,10 @@ class LogScanner:
         if self._open is not None and self._number >= self._open.until:
             self._close()
 
+    def flush(self) -> None:
+        """Nothing more came for a while: a kill whose further lines were awaited is complete."""
+        self._close()
+
     def finish(self) -> FileScan:
         """The result; what was open is closed."""
         self._close()
