@@ -29,11 +29,11 @@ PROCESSES = (0, 1000, 10_000, 20_000)
 _VERDICT_ROUNDS = 500
 _SEED = 1
 _MEMORY_MIB = 4096
-_PART_LIMIT_S = {"groups": 150, "speed": 90, "verdicts": 60, "sharing": 240}
+_PART_LIMIT_S = {"groups": 150, "speed": 120, "verdicts": 60, "sharing": 240}
 _BOOT_LIMIT_S = 60.0
 _COMPILE_TIMEOUT_S = 120.0
 #: Rows that a whole part prints, roughly: for the progress bar.
-_ROWS = {"groups": 84, "speed": 9, "verdicts": 1, "sharing": 18}
+_ROWS = {"groups": 84, "speed": 12, "verdicts": 1, "sharing": 18}
 _SETUP = """
 losetup /dev/loop0 /ext4.img && mount -t ext4 /dev/loop0 /mnt
 echo lz4 > /sys/block/zram0/comp_algorithm
