@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where a reap's time goes. Victims of one size: one mapping, many mappings, very many, pages in zram. Each is taken in three ways: its exit alone; held at its exit, so that the reaper works alone; killed and reaped at once,
- * so that reaper and exit meet. Beside the times: TLB flushes, and pages that went away while the reaper worked.
+ * Where a reap's time goes. Victims of one size: one mapping, many mappings, very many, pages in zram. Each is taken in
+ * three ways: its exit alone; held at its exit, so that the reaper works alone; killed and reaped at once, so that reaper
+ * and exit meet. Beside the times: TLB flushes, and pages that went away while the reaper worked.
  */
 #define _GNU_SOURCE
 #include "bench.h"
