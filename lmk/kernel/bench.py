@@ -30,11 +30,11 @@ PROCESSES = (0, 1000, 10_000, 20_000)
 _VERDICT_ROUNDS = 500
 _SEED = 1
 _MEMORY_MIB = 4096
-_PART_LIMIT_S = {"groups": 150, "speed": 120, "verdicts": 60, "sharing": 240}
+_PART_LIMIT_S = {"groups": 200, "speed": 120, "verdicts": 60, "sharing": 240}
 _BOOT_LIMIT_S = 60.0
 _COMPILE_TIMEOUT_S = 120.0
 #: Rows that a whole part prints, roughly: for the progress bar.
-_ROWS = {"groups": 84, "speed": 12, "verdicts": 1, "sharing": 18, "instructions": 22}
+_ROWS = {"groups": 140, "speed": 12, "verdicts": 1, "sharing": 18, "instructions": 22}
 #: One CPU whose clock advances by 1 ns with each instruction it executes: times of this guest are exact counts.
 _INSTRUCTIONS = ("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off")
 _INSTRUCTION_PROCESSES = (0, 1000)

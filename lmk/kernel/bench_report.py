@@ -191,7 +191,7 @@ def _speed(rows: BenchRows) -> BenchTable:
     columns = {
         "victim": "64 MiB in",
         "manner": "by",
-        "reaper_pages": "pages by the reaper",
+        "reaper_pages": "pages gone while it reaped",
         "tlb_flushes": "TLB flushes",
         "counted": "1000 instructions of the reap",
         "reap": "reap ms",
