@@ -50,6 +50,8 @@ class SimPlan:
     scenario_text: str | None = None
     #: Answer the policy with /proc text instead of values; slower, with the same result.
     text: bool = False
+    #: Told when the scenario begins.
+    on_started: Callable[[int], None] = lambda _: None
 
 
 def run_sim(plan: SimPlan) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def run_sim(plan: SimPlan) -> dict[str, Any]:
 
 def _simulate(plan: SimPlan, writer: RecordWriter) -> str:
     journal = KillJournal(writer)
-    listener = RecordingListener(writer, journal)
+    listener = RecordingListener(writer, journal, plan.on_started)
     long = plan.timeline.duration_ms >= LONG_RUN_MS
     target = SimTarget(
         plan.config,
