@@ -56,7 +56,7 @@ service adbd /system/bin/adbd
     cgroup /dev/memcg/lmk.protected
     restart_period 1
 
-# Stands in for the stock lmkd: setprop lmk.standin_lmkd 1, then start lmkd.
+# Stands in for the stock lmkd: setprop lmk.standin_lmkd 1, then start lmkd. It kills if lmk.standin_kill_adj is set.
 service lmkd /system/bin/lmkd
     enabled_by lmk.standin_lmkd
     oom_score_adj -1000

@@ -44,11 +44,13 @@ class Listener(Protocol):
 class Intake:
     """Feed it messages with ``take``; collect events with ``pop``."""
 
-    def __init__(self, clock: DeviceClock, files: SampledFiles, listener: Listener) -> None:
+    def __init__(self, clock: DeviceClock, files: SampledFiles, listener: Listener, *, dry_run: bool = False) -> None:
         self._clock = clock
+        self._dry_run = dry_run
         self._files = files
         self._listener = listener
         self._events: deque[api.Event] = deque()
+        self._injected: deque[api.Event] = deque()  # delivered before _events: they are older
         self._registered: deque[ControlPid] = deque()  # with the packets in _events
         self._alone: deque[api.Event] = deque()  # events that never share a Wakeup
         self._exited: set[int] = set()
@@ -56,6 +58,8 @@ class Intake:
         self._open: set[int] = set()  # connections the policy knows
         self._unconfirmed: set[int] = set()  # of them, those not heard of since the stream came back
         self.watched: set[int] = set()
+        #: dry run: processes that would have been killed and live on, until somebody takes note
+        self.spared: list[int] = []
         #: what the helper did for each PROCPRIO of the packets just delivered, by pid and in order
         self.registered: dict[int, deque[ControlPid]] = {}
         #: pid -> (handle, start time in ticks, errno of opening it) in the helper's table
@@ -69,14 +73,16 @@ class Intake:
 
     def inject(self, event: api.Event) -> None:
         """Deliver an event that does not come from the helper (a process table taken over from /proc)."""
-        self._events.append(event)
+        self._injected.append(event)
 
     def pop(self) -> api.Wakeup | None:
         """What one epoll_wait would return now; None if it would block."""
         if self._alone:
             return api.Wakeup((self._alone.popleft(),))
         events: list[api.Event] = [api.ExitEvent(handle) for handle in sorted(self._exited & self.watched)]
+        events.extend(self._injected)
         events.extend(self._events)
+        self._injected.clear()
         self._events.clear()
         self.registered = {}
         for process in self._registered:
@@ -111,10 +117,6 @@ class Intake:
     def sent_kill(self, request_id: int, woke_ns: int) -> None:
         """A kill was requested under this id, because of a wake-up at ``woke_ns``."""
         self._kills[request_id] = woke_ns
-
-    def pretend_exit(self, handle: int) -> None:
-        """Dry run: to the policy this process is dead."""
-        self._exited.add(handle)
 
     def forget(self, handle: int) -> None:
         """The policy closed this handle."""
@@ -185,6 +187,10 @@ class Intake:
         if woke_ns:
             values["event_to_signal_us"] = (message.signal_ns - woke_ns) // 1000
         self._listener.kill_outcome(message.pid, **values)
+        if self._dry_run:
+            # To the policy the victim is dead at once; on the device nothing has happened to it.
+            self._exited.add(message.handle)
+            self.spared.append(message.pid)
 
     def _killed(self, message: m.Killed) -> None:
         method = ReapMethod(message.method)

@@ -45,6 +45,8 @@ class RunListener:
         self._writer.device_event(EventRow(t_ns=t_ns, kind=kind, body=body))
         if kind == "oom":
             self._kernel_oom(t_ns, body)
+        elif kind == "exit":
+            self._journal.exited(int(body["pid"]))
 
     def housekeeping(self) -> str | None:
         """See ``Listener``."""

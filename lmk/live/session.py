@@ -49,8 +49,6 @@ from lmk.report.summary import run_json
 
 #: A decision must not wait for the interpreter to switch threads (5 ms by default).
 _SWITCH_INTERVAL_S = 0.0005
-#: In a dry run nobody tells us of changed scores: how often /proc is looked through.
-_REFRESH_S = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -116,9 +114,7 @@ class _Session:
         self._watcher = watcher
         self._clock = DeviceClock()
         self._apps: AppDriver | None = None
-        self._taken: TakenTable | None = None
         self._candidate_fields = 0
-        self._refreshed_s = time.monotonic()
 
     def run(self) -> str:
         plan, progress = self._plan, self._watcher.progress
@@ -145,6 +141,7 @@ class _Session:
         params = load_params(properties, behaviour(plan.config.android))
         self._candidate_fields = candidate_fields(per_app_memcg=params.per_app_memcg)
         with SteadyStream(self._connector(adb)) as stream, self._taken_over(stream, stock):
+            hello = stream.hello
             self._measure_clock(stream)
             self._note_device(adb, stream)
             apps = AppDriver(
@@ -165,10 +162,12 @@ class _Session:
             )
             observer = RecordingObserver(self._writer, target.woke_ns)
             if plan.dry_run or stock:
-                self._taken = TakenTable(stream, target.inject)
-                self._taken.refresh()
-                if not plan.dry_run:
-                    self._taken.leave()
+                taken = TakenTable(stream, target.inject)
+                taken.refresh()
+                if plan.dry_run:
+                    target.follow(taken)
+                else:
+                    taken.leave()
             self._watcher.progress("starting the apps", None)
             apps.start()
             try:
@@ -177,7 +176,7 @@ class _Session:
                 apps.close()
             self._note_duration(apps)
             if plan.dry_run:
-                self._writer.meta({"device_kills": logged_kills(adb)})
+                self._writer.meta({"device_kills": logged_kills(adb, hello)})
             return why
 
     def _connector(self, adb: AdbDevice) -> Callable[[], HelperStream]:
@@ -201,8 +200,9 @@ class _Session:
             stream.request(Run(argv=("stop", SERVICE)), Ran)
         flags = SettingsFlag.MEMEVENTS | SettingsFlag.OOM
         flags |= SettingsFlag.DRY_RUN if self._plan.dry_run else SettingsFlag.SERVE_LMKD | SettingsFlag.WRITE_ADJ
+        failsafe = FailsafeMode.HANDBACK if stock else FailsafeMode.KILL
         settings = Settings(
-            failsafe_mode=FailsafeMode.HANDBACK if stock else FailsafeMode.KILL,
+            failsafe_mode=FailsafeMode.OFF if self._plan.dry_run else failsafe,
             sample_files=SAMPLE_MASK,
             candidates=CANDIDATES,
             candidate_fields=self._candidate_fields,
@@ -242,9 +242,6 @@ class _Session:
 
     def _still_running(self) -> str | None:
         assert self._apps is not None
-        if self._plan.dry_run and self._taken is not None and time.monotonic() - self._refreshed_s > _REFRESH_S:
-            self._refreshed_s = time.monotonic()
-            self._taken.refresh()
         zero_ns = self._apps.zero_ns
         if zero_ns is not None:
             done_ms = (self._clock.now_ns() - zero_ns) // 1_000_000

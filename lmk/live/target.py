@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -23,12 +24,14 @@ from lmk.device.helper_types import (
     TriggerKind,
     WatchItem,
 )
+from lmk.engine.observer import LOG_TAG
 from lmk.engine.target import RunOver
 from lmk.live.clock import DeviceClock
 from lmk.live.files import SAMPLE_MASK, VICTIM_FIELDS, Asker, SampledFiles
 from lmk.live.intake import Intake, Listener
 from lmk.live.log_wire import EVENTS_LOG, MAIN_LOG, event_payload, main_payload
 from lmk.live.takeover import CONNECTION as TAKEN_OVER
+from lmk.live.takeover import TakenTable
 from lmk.policy import api
 from lmk.policy.decision import Decision
 from lmk.policy.lmkd.memcg import resolve_attribute
@@ -38,9 +41,11 @@ _OPS = {FileOp.NONE: "write", FileOp.OPEN: "open", FileOp.IO: "write", FileOp.RE
 _TGID = re.compile(r"^Tgid:\s*(\d+)", re.MULTILINE)
 #: How often the counters are sampled while nothing else does.
 SAMPLE_INTERVAL_MS = 250
+HOUSEKEEPING_INTERVAL_MS = 100
+#: Dry run: how old the table may be that a decision is made on. Looking through /proc takes some milliseconds.
+FOLLOW_INTERVAL_MS = 200
 #: A helper names its clients right after its hello; those not named by then are gone.
 CLIENTS_NAMED_MS = 500
-LOG_TAG = "lowmemorykiller"
 KILLINFO_TAG = 10195355
 
 
@@ -94,7 +99,10 @@ class LiveTarget:
         self._memcg = memcg
         self._dry_run = dry_run
         self._files = SampledFiles(stream, candidate_fields)
-        self._intake = Intake(clock, self._files, listener)
+        self._intake = Intake(clock, self._files, listener, dry_run=dry_run)
+        self._taken: TakenTable | None = None
+        self._followed_at_ns = 0
+        self._kept_house_ns = 0
         self._written_adj: dict[int, int] = {}
         self._cgroups: dict[int, str] = {}
         self._stat_paths: dict[str, int] = {}
@@ -124,6 +132,10 @@ class LiveTarget:
         """See ``Intake.inject``."""
         self._intake.inject(event)
 
+    def follow(self, taken: TakenTable) -> None:
+        """Nobody registers processes here: read the table again and again, and before every decision."""
+        self._taken = taken
+
     # ---- waiting
 
     def _wait(self, request: api.Wait) -> api.Wakeup | RunOver:
@@ -132,6 +144,7 @@ class LiveTarget:
         self._intake.woke_ns = 0
         self._drain(0)
         while True:
+            self._follow()
             wakeup = self._intake.pop()
             if wakeup is not None:
                 return wakeup
@@ -142,10 +155,29 @@ class LiveTarget:
             until_ns = now_ns + SAMPLE_INTERVAL_MS * NS_PER_MS
             if deadline_ns is not None:
                 until_ns = min(until_ns, deadline_ns)
-            if not self._drain((until_ns - now_ns) / 1e9):
-                why = self._listener.housekeeping()
-                if why is not None:
-                    return RunOver(why)
+            self._drain((until_ns - now_ns) / 1e9)
+            why = self._keep_house()
+            if why is not None:
+                return RunOver(why)
+
+    def _follow(self) -> None:
+        if self._taken is None:
+            return
+        spared, self._intake.spared = self._intake.spared, []
+        for pid in spared:
+            self._taken.again(pid)
+        now_ns = self.now_ns()
+        if spared or now_ns - self._followed_at_ns >= FOLLOW_INTERVAL_MS * NS_PER_MS:
+            self._taken.refresh()
+            self._followed_at_ns = self.now_ns()
+
+    def _keep_house(self) -> str | None:
+        """Also while one event follows the other: a run must be able to end."""
+        now_ns = self.now_ns()
+        if now_ns - self._kept_house_ns < HOUSEKEEPING_INTERVAL_MS * NS_PER_MS:
+            return None
+        self._kept_house_ns = now_ns
+        return self._listener.housekeeping()
 
     def _drain(self, timeout_s: float) -> bool:
         """Take what has arrived, waiting at most so long for the first message; whether anything came."""
@@ -251,10 +283,10 @@ class LiveTarget:
         return api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None
 
     def _set_oom_score_adj(self, request: api.SetOomScoreAdj) -> api.AdjWritten:
-        if self._dry_run:
+        self._written_adj[request.pid] = request.adj
+        if self._dry_run:  # it has this score already: that is where the packet came from
             self._intake.handles.pop(request.pid, None)
             return api.AdjWritten(request.pid)
-        self._written_adj[request.pid] = request.adj
         waiting = self._intake.registered.get(request.pid)
         if waiting:
             return self._written_by_helper(waiting.popleft())
@@ -297,15 +329,12 @@ class LiveTarget:
     def _kill(self, request: api.Kill) -> api.Killed:
         handle, start_ticks, _ = self._intake.handles.get(request.pid, (0, 0, 0))
         handle = request.handle if request.handle is not None else handle
-        if self._dry_run:
-            # To the policy the victim is dead at once; on the device nothing happens to it.
-            self._intake.pretend_exit(handle)
-            return api.Killed(0, queued=request.queue)
         adj = self._written_adj.get(request.pid)
         kill = r.Kill(
             handle=handle,
             pid=request.pid,
             start_ticks=start_ticks or self._files.start_ticks(request.pid) or 0,
+            signal=0 if self._dry_run else signal.SIGKILL,
             flags=KillFlag.BOOST
             | (KillFlag.CHECK_ADJ if adj is not None else 0)
             | (KillFlag.GROUP if request.group else 0),

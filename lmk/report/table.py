@@ -15,7 +15,10 @@ _TIER_STYLE = {"foreground": "bold red", "visible": "red", "perceptible": "yello
 
 def run_tables(run: dict[str, Any]) -> RenderableType:
     """Everything ``lmk run`` shows after a run."""
-    parts: list[RenderableType] = [kill_table(run), summary_table(run)]
+    parts: list[RenderableType] = [kill_table(run)]
+    if run.get("dry_run"):
+        parts.append(agreement_table(run["dry_run"]))
+    parts.append(summary_table(run))
     if run["summary"]["expectations"]:
         parts.append(expectation_table(run))
     return Group(*parts)
@@ -94,6 +97,18 @@ def summary_table(run: dict[str, Any]) -> RenderableType:
         table.add_row("disturbed", f"other load on the host took {run['host_load']:.0%} of it: do not quote the times")
     table.add_row("record", str(run["record"]))
     return table
+
+
+def agreement_table(dry: dict[str, Any]) -> RenderableType:
+    """A dry run beside the device's own lmkd: whom either chose, and when."""
+    table = Table(title="Agreement", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("process", overflow="fold", ratio=1)
+    for heading in ("adj", "decided s", "the device's lmkd s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for process in dry["processes"]:
+        times = (_scaled(process[name], 1000, 2) for name in ("decided_t_ms", "killed_t_ms"))
+        table.add_row(process["name"] or f"pid {process['pid']}", _number(process["oom_score_adj"]), *times)
+    return table if dry["processes"] else Text("Neither chose anybody.")
 
 
 def expectation_table(run: dict[str, Any]) -> RenderableType:

@@ -302,6 +302,20 @@ def test_the_table_of_all_processes_comes_in_parts(stream: HelperStream, proc: P
     assert row.rss_pages == 100
 
 
+def test_the_table_of_all_processes_tells_what_proc_says_and_not_what_was_registered(
+    stream: HelperStream, proc: ProcRoot
+) -> None:
+    with sleeper() as pid:
+        proc.add_process(pid, oom_score_adj=0, start_ticks=77, uid=10001)
+        stream.request(Watch(items=(WatchItem(pid=pid, uid=1, oom_score_adj=0),)), Watched)
+        proc.write(f"{pid}/oom_score_adj", "900\n")
+        (row,) = stream.table(TableWhich.ALL)
+        assert (row.oom_score_adj, row.uid) == (900, 10001)
+        assert row.handle
+        (row,) = stream.table(TableWhich.REGISTERED)
+        assert (row.oom_score_adj, row.uid) == (0, 1)
+
+
 # --- registering and writing -----------------------------------------------------------------------------------
 
 

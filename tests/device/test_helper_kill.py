@@ -199,6 +199,11 @@ def test_a_dry_run_signals_nobody(helper: LocalHelper) -> None:
     with helper.connect(settings) as stream, victim() as process:
         answer = kill(stream, Kill(pid=process.pid, start_ticks=start_ticks(process.pid)))[1]
         assert answer.error == errno.EPERM
+        # What a dry run does instead: all the checks, and then no signal.
+        ticks = start_ticks(process.pid)
+        ask = Kill(pid=process.pid, start_ticks=ticks, signal=0, flags=KillFlag.CHECK_ADJ, oom_score_adj=-17)
+        assert kill(stream, ask)[1].error == errno.ECANCELED
+        assert kill(stream, Kill(pid=process.pid, start_ticks=ticks, signal=0))[1].error == 0
         assert not helper.lmkd_socket.exists()
         assert process.poll() is None
 

@@ -59,11 +59,12 @@ static struct kill_slot *take_slot(void)
 	return stale;
 }
 
-static bool may_signal(int32_t pid)
+/* Signal 0 only asks whether it could be sent: a dry run's kill. */
+static bool may_signal(const struct kill_wish *wish, int32_t pid)
 {
 	if (pid <= 1 || pid == shared->worker_pid || pid == shared->guardian_pid)
 		return false;
-	return !(shared->settings.flags & WANT_DRY_RUN);
+	return wish->signal == 0 || !(shared->settings.flags & WANT_DRY_RUN);
 }
 
 /* A pidfd of our own for exactly the process that was meant: descriptor or -errno. */
@@ -205,13 +206,13 @@ int kill_now(const struct kill_wish *wish, struct wire_signalled *ret_signalled)
 	int32_t adj = wish->oom_score_adj;
 	int error = 0, fd = -1;
 
-	if (!wish->handle && !may_signal(wish->pid))
+	if (!wish->handle && !may_signal(wish, wish->pid))
 		error = -EPERM;
 	if (error == 0) {
 		fd = identify(wish, &answer);
 		error = fd < 0 ? fd : 0;
 	}
-	if (error == 0 && !may_signal(answer.pid))
+	if (error == 0 && !may_signal(wish, answer.pid))
 		error = -EPERM;
 	if (error == 0)
 		error = check_adj(wish, answer.pid, &adj);
