@@ -143,3 +143,25 @@ def _number(value: float | None) -> str:
 
 def _scaled(value: int | None, divisor: int, digits: int) -> str:
     return "-" if value is None else f"{value / divisor:.{digits}f}"
+
+
+def beside_tables(both: dict[str, Any]) -> RenderableType:
+    """What ``lmk run --beside-sim`` shows in the end."""
+    kills = both["kills"]
+    table = Table(
+        title="Simulated beside emulated", title_justify="left", box=None, header_style="bold", pad_edge=False
+    )
+    table.add_column("figure", overflow="fold", ratio=1)
+    for heading in ("simulated", "emulated", "difference"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in both["figures"]:
+        difference = row["difference_pct"]
+        shown = "" if difference is None else f"{difference:+.0f} %"
+        table.add_row(row["name"].replace("_", " "), _number(row["simulated"]), _number(row["emulated"]), shown)
+    matched = len(kills["matched"])
+    agreement = (
+        f"The same app was killed within {kills['window_ms'] / 1000:.0f} s in both: {matched} of {kills['simulated']} "
+        f"simulated and {kills['emulated']} emulated kills (F1 {_number(kills['f1'])}). One run a side: the emulator "
+        "differs from itself too (lmk validate)."
+    )
+    return Group(table, Text(agreement))
