@@ -62,7 +62,10 @@ _NOBODY = _Nobody()
 
 
 class SampledFiles:
-    """Files of the device during one wake-up. ``sampled_ns``: device time of the sample, 0 if none was taken."""
+    """Files of the device during one wake-up.
+
+    ``sampled_ns`` and ``complete_ns``: device time at which the sample was begun and over, 0 if none was taken.
+    """
 
     def __init__(self, stream: Asker, candidate_fields: int = VICTIM_FIELDS) -> None:
         self._stream = stream
@@ -70,7 +73,7 @@ class SampledFiles:
         self._files: dict[int, FileText] = {}
         self._pids: dict[int, PidEntry] = {}
         self._sizes: dict[int, str | FileError] = {}
-        self.sampled_ns = 0
+        self.sampled_ns = self.complete_ns = 0
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> SampledFiles:
@@ -84,7 +87,7 @@ class SampledFiles:
         self._files.clear()
         self._pids.clear()
         self._sizes.clear()
-        self.sampled_ns = 0
+        self.sampled_ns = self.complete_ns = 0
         if snapshot is not None:
             self._take(snapshot)
 
@@ -141,6 +144,7 @@ class SampledFiles:
 
     def _take(self, snapshot: Snapshot) -> None:
         self.sampled_ns = self.sampled_ns or snapshot.begin_ns
+        self.complete_ns = self.complete_ns or snapshot.end_ns
         self._files.update({entry.file: entry for entry in snapshot.files})
         for candidate in snapshot.candidates:
             self._pids.setdefault(candidate.pid, candidate)

@@ -35,7 +35,7 @@ from lmk.live.devices import OpenDevice, TargetName, open_device
 from lmk.live.files import CANDIDATES, SAMPLE_MASK, candidate_fields
 from lmk.live.listener import RunListener
 from lmk.live.steady import SteadyStream
-from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, stock_lmkd_runs
+from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, stock_lmkd_runs, transport_cpus
 from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget, reap_method
 from lmk.live.watcher import Watcher
@@ -140,7 +140,7 @@ class _Session:
         stock = stock_lmkd_runs(properties)
         params = load_params(properties, behaviour(plan.config.android))
         self._candidate_fields = candidate_fields(per_app_memcg=params.per_app_memcg)
-        with SteadyStream(self._connector(adb)) as stream, self._taken_over(stream, stock):
+        with SteadyStream(self._connector(adb)) as stream, self._taken_over(stream, properties):
             hello = stream.hello
             self._measure_clock(stream)
             self._note_device(adb, stream)
@@ -194,8 +194,9 @@ class _Session:
         return connect
 
     @contextlib.contextmanager
-    def _taken_over(self, stream: SteadyStream, stock: bool) -> Iterator[None]:
+    def _taken_over(self, stream: SteadyStream, properties: dict[str, str]) -> Iterator[None]:
         """The device's own lmkd is out of the way meanwhile, and back afterwards."""
+        stock = stock_lmkd_runs(properties)
         if stock and not self._plan.dry_run:
             stream.request(Run(argv=("stop", SERVICE)), Ran)
         flags = SettingsFlag.MEMEVENTS | SettingsFlag.OOM
@@ -203,6 +204,7 @@ class _Session:
         failsafe = FailsafeMode.HANDBACK if stock else FailsafeMode.KILL
         settings = Settings(
             failsafe_mode=FailsafeMode.OFF if self._plan.dry_run else failsafe,
+            main_cpus=transport_cpus(properties),
             sample_files=SAMPLE_MASK,
             candidates=CANDIDATES,
             candidate_fields=self._candidate_fields,

@@ -29,6 +29,15 @@ def stock_lmkd_runs(properties: dict[str, str]) -> bool:
     return properties.get(f"init.svc.{SERVICE}") == "running"
 
 
+def transport_cpus(properties: dict[str, str]) -> int:
+    """Mask of the CPUs that carry the bytes between host and device, where the device says so; 0 where it does not.
+
+    The helper's main thread belongs there: a message to another CPU waits for what cannot be interrupted on that one.
+    """
+    text = properties.get("ro.lmk_guest.transport_cpus", "0")
+    return int(text) if text.isdecimal() else 0
+
+
 def parse_memcg(mounts: str) -> Memcg:
     """The memory controller from /proc/mounts: a v1 hierarchy with it wins over cgroup2, as in libprocessgroup."""
     version = 0

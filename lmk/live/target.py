@@ -28,7 +28,7 @@ from lmk.engine.observer import LOG_TAG
 from lmk.engine.target import RunOver
 from lmk.live.clock import DeviceClock
 from lmk.live.files import SAMPLE_MASK, VICTIM_FIELDS, Asker, SampledFiles
-from lmk.live.intake import Intake, Listener
+from lmk.live.intake import Intake, KillPath, Listener
 from lmk.live.log_wire import EVENTS_LOG, MAIN_LOG, event_payload, main_payload
 from lmk.live.takeover import CONNECTION as TAKEN_OVER
 from lmk.live.takeover import TakenTable
@@ -44,6 +44,8 @@ SAMPLE_INTERVAL_MS = 250
 HOUSEKEEPING_INTERVAL_MS = 100
 #: Dry run: how old the table may be that a decision is made on. Looking through /proc takes some milliseconds.
 FOLLOW_INTERVAL_MS = 200
+#: Never the id of a request that is answered as an event.
+DRY_KILL = 0
 #: A helper names its clients right after its hello; those not named by then are gone.
 CLIENTS_NAMED_MS = 500
 KILLINFO_TAG = 10195355
@@ -256,11 +258,12 @@ class LiveTarget:
         answer = self._files.read(request.path)
         if self._files.sampled_ns and not had_sample:
             self._sampled_at_ns = self._files.sampled_ns
+            self._intake.arrived_ns = self.now_ns()
             self._listener.sampled(self._files.sampled_ns, self._files)
         return answer
 
     def _cgroup_path(self, request: api.CgroupAttributePath) -> str | None:
-        """A process stays in the group it was registered in, so its cgroup file is read once."""
+        """A process stays in the group it was put into, though it may be registered before: its file is read once."""
         version = self._memcg.version
         if request.pid is None:
             return resolve_attribute(request.attribute, version, None)
@@ -268,6 +271,8 @@ class LiveTarget:
             answer = self._files.read_process(request.pid, "cgroup")
             if isinstance(answer, api.FileError):
                 return None
+            if answer.rstrip("\n").endswith(":/"):  # not yet in a group of its own
+                return resolve_attribute(request.attribute, version, answer)
             self._cgroups[request.pid] = answer
         path = resolve_attribute(request.attribute, version, self._cgroups[request.pid])
         if request.attribute == "MemStats" and path is not None:
@@ -340,12 +345,25 @@ class LiveTarget:
             | (KillFlag.GROUP if request.group else 0),
             oom_score_adj=adj or 0,
         )
+        if self._dry_run:
+            # Waited for: whether he would have been killed decides what the table is from here on.
+            self._intake.sent_kill(DRY_KILL, self._kill_path())
+            self._intake.take(DRY_KILL, self._stream.request(kill, m.Signalled))
+            return api.Killed(0, queued=True)
         if self._kill_delay_ms:
             time.sleep(self._kill_delay_ms / MS_PER_S)
         request_id = self._stream.post(kill, as_event=True)
-        self._intake.sent_kill(request_id, self.woke_ns() or 0)
+        self._intake.sent_kill(request_id, self._kill_path())
         # Whether it worked comes with Signalled: lmkd does not wait for its reaper threads either.
         return api.Killed(0, queued=True)
+
+    def _kill_path(self) -> KillPath:
+        return KillPath(
+            woke_ns=self.woke_ns() or 0,
+            sampled_ns=self._files.complete_ns,
+            arrived_ns=self._intake.arrived_ns,
+            sent_ns=self.now_ns(),
+        )
 
     def _arm(self, arm: r.Arm) -> api.FileError | None:
         error = self._stream.request(arm, m.Armed).error

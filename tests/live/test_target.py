@@ -204,6 +204,8 @@ def test_pressure_kills_the_registered_process_and_the_record_tells_all(scene: S
         assert (kill.rss_kib, kill.swap_kib) == (100_000, 512)
         assert kill.event_to_signal_us is not None and 0 < kill.event_to_signal_us < 5_000_000
         assert kill.signal_to_exit_us is not None
+        (path,) = record.device_events("kill_path")
+        assert abs(sum(value for name, value in path.body.items() if name != "pid") - kill.event_to_signal_us) <= 5
         assert scene.proc.adj(scene.victim.pid) == 900
         texts = [row.text for row in record.logs()]
         assert any(t.startswith("Kill 'com.example.victim'") and "to free 100000kB rss, 512kB swap" in t for t in texts)

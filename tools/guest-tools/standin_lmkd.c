@@ -157,12 +157,14 @@ int standin_lmkd_main(int argc, char **argv)
 		return 1;
 	}
 	*pressure = (struct pollfd){ .fd = standin_kill_open(), .events = POLLPRI };
+	if (pressure->fd < 0 && pressure->fd != -ENOENT)
+		log_append("main", 'E', "lowmemorykiller", "no pressure trigger: nobody will be killed");
 	save_list();
 	log_append("main", 'I', "lowmemorykiller", "stand-in for the stock lmkd started");
 	for (;;) {
 		if (poll(waiting, ARRAY_LEN(waiting), -1) < 0)
 			continue;
-		for (size_t i = 1; i < ARRAY_LEN(waiting); i++)
+		for (size_t i = 1; i <= CLIENTS_MAX; i++)
 			if (waiting[i].fd >= 0 && waiting[i].revents && !serve_client(waiting[i].fd)) {
 				close(waiting[i].fd);
 				waiting[i].fd = -1;

@@ -152,6 +152,8 @@ int open_path(const char *path, int flags);
 void proc_put_snapshot(struct out *out, uint32_t files, uint32_t candidates, uint16_t fields);
 /* One PidEntry with its files. */
 void proc_put_pid(struct out *out, int32_t pid, const struct process *process, uint16_t fields);
+/* A registered process has ended or is no longer registered. */
+void proc_forget(uint32_t handle);
 /* PID/NAME into the buffer: length or -errno; ret_op says what failed. */
 ssize_t proc_read_pid(int32_t pid, const char *name, char *buffer, size_t size, uint8_t *ret_op);
 int proc_start_ticks(int32_t pid, uint64_t *ret_ticks);

@@ -148,6 +148,7 @@ int table_register(int32_t pid, int32_t uid, int32_t adj, uint8_t type, int32_t 
 void table_remove(struct process *process)
 {
 	process->used = 0;
+	proc_forget(process->handle);
 	close_pidfd((uint32_t)(process - shared->table));
 }
 
