@@ -73,7 +73,7 @@ def test_kill_lines_since_the_start_and_on_the_devices_own_clock() -> None:
 
 def test_kill_lines_of_every_age() -> None:
     log = (
-        "1700000010.100  1  1 I lowmemorykiller: Kill 'com.a' (4711), uid 10123, oom_score_adj 915 to free 183204kB rss\n"
+        "1700000010.100  1  1 I lowmemorykiller: Kill 'com.a' (4711), uid 10123, oom_score_adj 915 to free 1kB rss\n"
         "1700000010.200  1  1 I lowmemorykiller: Kill 'com.b:x' (12), uid 10001, oom_adj 900 to free 9kB; reason: low\n"
     )
     assert [(k["pid"], k["name"], k["oom_score_adj"]) for k in parse_kill_lines(log, 0, 0)] == [
