@@ -55,7 +55,7 @@ class Settings:
     failsafe_trigger: str = "some 150000 1000000"
     heartbeat_ms: int = 500
     #: SCHED_FIFO priority; 0 is SCHED_OTHER.
-    main_priority: int = 2
+    main_priority: int = 3
     reaper_priority: int = 1
     main_cpus: int = 0
     reaper_cpus: int = 0

@@ -51,8 +51,8 @@ _SERVICES = """\
 # The guest's services; the words are Android init's (see docs/guest.md).
 service adbd /system/bin/adbd
     oom_score_adj -1000
-    # Above the reaper threads (1), which are busy for long, and the helper (2), which waits for it.
-    rt_priority 3
+    # Above the reaper threads (1), which are busy for long, and below the helper (3), which never is.
+    rt_priority 2
     cpus 1
     cgroup /sys/fs/cgroup/lmk.protected
     cgroup /dev/memcg/lmk.protected

@@ -59,6 +59,12 @@ class Listener(Protocol):
     def device_event(self, t_ns: int, kind: str, body: dict[str, Any]) -> None:
         """The helper reported something: exit, oom, failsafe."""
 
+    def busy(self) -> None:
+        """Something came that may be decided on: leave the processor alone until ``idle``."""
+
+    def idle(self) -> None:
+        """Nothing is to be decided; the next thing is a wait."""
+
     def housekeeping(self) -> str | None:
         """Called while waiting, several times a second; a reason ends the run."""
 

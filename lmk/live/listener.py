@@ -48,6 +48,14 @@ class RunListener:
         elif kind == "exit":
             self._journal.exited(int(body["pid"]))
 
+    def busy(self) -> None:
+        """See ``Listener``: the record's thread waits."""
+        self._writer.hold()
+
+    def idle(self) -> None:
+        """See ``Listener``."""
+        self._writer.release()
+
     def housekeeping(self) -> str | None:
         """See ``Listener``."""
         return self._still_running()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -48,7 +49,7 @@ from lmk.record.writer import RecordWriter, update_meta
 from lmk.report.summary import run_json
 
 #: A decision must not wait for the interpreter to switch threads (5 ms by default).
-_SWITCH_INTERVAL_S = 0.0005
+_SWITCH_INTERVAL_S = 0.00005
 
 
 @attrs.frozen(kw_only=True)
@@ -120,6 +121,8 @@ class _Session:
         plan, progress = self._plan, self._watcher.progress
         before_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        # What is there by now stays: nobody has to look through it again in the middle of a decision.
+        gc.freeze()
         try:
             with contextlib.closing(open_device(plan.target, plan.config, plan.run_dir, progress)) as device:
                 pids = own_pids(device)
@@ -131,6 +134,7 @@ class _Session:
                 self._writer.meta({"host_load": round(result.other_fraction, 3), "disturbed": result.disturbed})
                 return why
         finally:
+            gc.unfreeze()
             sys.setswitchinterval(before_s)
 
     def _run_on(self, adb: AdbDevice) -> str:
@@ -199,7 +203,7 @@ class _Session:
         stock = stock_lmkd_runs(properties)
         if stock and not self._plan.dry_run:
             stream.request(Run(argv=("stop", SERVICE)), Ran)
-        flags = SettingsFlag.MEMEVENTS | SettingsFlag.OOM
+        flags = SettingsFlag.OOM
         flags |= SettingsFlag.DRY_RUN if self._plan.dry_run else SettingsFlag.SERVE_LMKD | SettingsFlag.WRITE_ADJ
         failsafe = FailsafeMode.HANDBACK if stock else FailsafeMode.KILL
         settings = Settings(

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import attrs
+
 from lmk.device import helper_messages as m
 from lmk.device import helper_requests as r
 from lmk.device.helper_types import (
@@ -21,6 +23,8 @@ from lmk.device.helper_types import (
     ControlPid,
     FileOp,
     KillFlag,
+    SettingItem,
+    SettingsFlag,
     TriggerKind,
     WatchItem,
 )
@@ -57,6 +61,10 @@ class Stream(Asker, Protocol):
     @property
     def hello(self) -> m.Hello:
         """What the helper said of itself."""
+
+    @property
+    def settings(self) -> r.Settings | None:
+        """What the helper was last told to do."""
 
     @property
     def lost(self) -> int:
@@ -157,7 +165,9 @@ class LiveTarget:
             until_ns = now_ns + SAMPLE_INTERVAL_MS * NS_PER_MS
             if deadline_ns is not None:
                 until_ns = min(until_ns, deadline_ns)
+            self._listener.idle()
             self._drain((until_ns - now_ns) / 1e9)
+            self._listener.busy()
             why = self._keep_house()
             if why is not None:
                 return RunOver(why)
@@ -185,6 +195,7 @@ class LiveTarget:
         """Take what has arrived, waiting at most so long for the first message; whether anything came."""
         came = False
         while (found := self._stream.next_event(0 if came else timeout_s)) is not None:
+            self._listener.busy()
             came = True
             self._notice_loss()
             self._intake.take(*found)
@@ -375,7 +386,12 @@ class LiveTarget:
         return self._arm(r.Arm(slot=request.level, kind=TriggerKind.VMPRESSURE, path=path, text=request.level_name))
 
     def _open_memory_events(self, _: api.OpenMemoryEvents) -> api.MemoryEventSupport:
-        if not self._stream.hello.capabilities & Capability.TRACE_MEMEVENTS:
+        if not self._stream.hello.capabilities & Capability.TRACE_MEMEVENTS or not self._stream.settings:
+            return api.MemoryEventSupport()
+        # Only now: reclaim makes 200 messages a second, and what the policy waits for would wait behind them.
+        wanted = self._stream.settings.flags | SettingsFlag.MEMEVENTS
+        done = self._stream.request(attrs.evolve(self._stream.settings, flags=wanted), m.SettingsDone)
+        if any(result.error for result in done.results if result.item == SettingItem.MEMEVENTS):
             return api.MemoryEventSupport()
         self._intake.memory_events = True
         return api.MemoryEventSupport(created=True, direct_reclaim=True, kswapd=True, fd=0)

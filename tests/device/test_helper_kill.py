@@ -156,10 +156,15 @@ def test_a_reused_pid_is_never_killed(tmp_path: Path) -> None:
         ):
             assert kill(stream, request)[1].error == errno.ESTALE
         assert kill(stream, Kill(handle=entry.handle + 1, pid=process.pid, start_ticks=0))[1].error == errno.ESRCH
-        (proc.path / f"{process.pid}/stat").unlink()
-        assert kill(stream, Kill(pid=process.pid, start_ticks=111))[1].error == errno.ESRCH
         assert process.poll() is None
         nothing_of(stream, Killed, 0.1)
+
+
+def test_a_process_that_proc_does_not_know_is_gone(tmp_path: Path) -> None:
+    proc = ProcRoot(tmp_path / "proc")
+    with local_helper(tmp_path, proc_root=proc.path) as helper, helper.connect(QUIET) as stream, victim() as process:
+        assert kill(stream, Kill(pid=process.pid, start_ticks=111))[1].error == errno.ESRCH
+        assert process.poll() is None
 
 
 def test_a_dead_process_is_gone_not_killed(stream: HelperStream) -> None:

@@ -207,8 +207,35 @@ static struct kept_process *keep(const struct process *process)
 	return found;
 }
 
-/* A field of a process into scratch: length or -errno. */
-static ssize_t read_field(int32_t pid, const struct process *process, unsigned field, uint8_t *ret_op)
+/* Opens what a sample and a kill will want of the likely victims, so that neither waits for it. */
+void proc_keep_ready(void)
+{
+	const struct process *process = NULL;
+	uint32_t wanted = shared->settings.candidate_fields | 1U << FIELD_STATUS | 1U << FIELD_STAT | 1U << FIELD_ADJ;
+
+	for (uint32_t i = 0; i < shared->settings.candidates && i < KEPT_PIDS; i++) {
+		process = table_next_victim(process);
+		if (!process)
+			return;
+		for (unsigned field = 0; field < FIELD_COUNT; field++) {
+			int *fd = &keep(process)->fds[field];
+			bool keep_it;
+			uint8_t op;
+
+			if (!(wanted & 1U << field) || *fd >= 0)
+				continue;
+			*fd = open_field(process->pid, field, &op, &keep_it);
+			if (*fd >= 0 && !keep_it)
+				close(*fd);
+			if (*fd < 0 || !keep_it)
+				*fd = -1;
+		}
+	}
+}
+
+/* A field of a process: length or -errno. */
+static ssize_t read_field(int32_t pid, const struct process *process, unsigned field, char *buffer, size_t size,
+			  uint8_t *ret_op)
 {
 	int passing = -1, *fd = process ? &keep(process)->fds[field] : &passing;
 	bool keep_it = true;
@@ -218,7 +245,7 @@ static ssize_t read_field(int32_t pid, const struct process *process, unsigned f
 		*fd = open_field(pid, field, ret_op, &keep_it);
 	if (*fd < 0)
 		return *fd;
-	length = lmk_reread_record(*fd, scratch, 16384);
+	length = lmk_reread_record(*fd, buffer, size);
 	*ret_op = length < 0 ? OP_IO : OP_NONE;
 	if (!process || length < 0 || !keep_it) {
 		close(*fd);
@@ -247,7 +274,7 @@ void proc_put_pid(struct out *out, int32_t pid, const struct process *process, u
 
 		if (!(fields & 1U << field))
 			continue;
-		length = read_field(pid, process, field, &op);
+		length = read_field(pid, process, field, scratch, 16384, &op);
 		out_pid_text(out, (uint8_t)field, op, length < 0 ? (int)-length : 0, scratch,
 			     length < 0 ? 0 : (size_t)length);
 		count++;
@@ -269,23 +296,23 @@ ssize_t proc_read_pid(int32_t pid, const char *name, char *buffer, size_t size, 
 	return length;
 }
 
-int proc_start_ticks(int32_t pid, uint64_t *ret_ticks)
+int proc_start_ticks(int32_t pid, const struct process *known, uint64_t *ret_ticks)
 {
 	char text[1024];
 	uint8_t op;
-	ssize_t length = proc_read_pid(pid, "stat", text, sizeof(text), &op);
+	ssize_t length = read_field(pid, known, FIELD_STAT, text, sizeof(text), &op);
 
 	if (length < 0)
 		return length == -ENOENT ? -ESRCH : (int)length;
 	return lmk_stat_field(text, 22, ret_ticks);
 }
 
-int proc_adj(int32_t pid, int32_t *ret_adj)
+int proc_adj(int32_t pid, const struct process *known, int32_t *ret_adj)
 {
 	char text[32];
 	uint8_t op;
 	int64_t value;
-	ssize_t length = proc_read_pid(pid, "oom_score_adj", text, sizeof(text), &op);
+	ssize_t length = read_field(pid, known, FIELD_ADJ, text, sizeof(text), &op);
 
 	if (length < 0)
 		return length == -ENOENT ? -ESRCH : (int)length;
@@ -349,7 +376,7 @@ int64_t proc_percpu_pages(char *buffer, size_t size)
 	return pages;
 }
 
-int proc_memory(int32_t pid, struct proc_memory *ret_memory)
+int proc_memory(int32_t pid, const struct process *known, struct proc_memory *ret_memory)
 {
 	static const struct { const char *key; size_t offset; } LINES[] = {
 		{ "RssAnon:", offsetof(struct proc_memory, anon_kib) },
@@ -360,7 +387,7 @@ int proc_memory(int32_t pid, struct proc_memory *ret_memory)
 	char text[8192];
 	uint8_t op;
 	int64_t value;
-	ssize_t length = proc_read_pid(pid, "status", text, sizeof(text), &op);
+	ssize_t length = read_field(pid, known, FIELD_STATUS, text, sizeof(text), &op);
 
 	*ret_memory = (struct proc_memory){ -1, -1, -1, -1, -1, -1 };
 	if (length < 0)

@@ -295,8 +295,8 @@ static bool put_row(struct out *out, int32_t pid, const struct process *process)
 	struct proc_memory memory;
 	char name[256];
 
-	if (proc_start_ticks(pid, &row.start_ticks) != 0 || proc_memory(pid, &memory) != 0 ||
-	    proc_adj(pid, &row.oom_score_adj) != 0)
+	if (proc_start_ticks(pid, NULL, &row.start_ticks) != 0 || proc_memory(pid, NULL, &memory) != 0 ||
+	    proc_adj(pid, NULL, &row.oom_score_adj) != 0)
 		return false;
 	proc_name(pid, name, sizeof(name));
 	row.uid = memory.uid;
@@ -475,7 +475,7 @@ static void write_adj(uint32_t id, struct in *in)
 	if (pid <= 0 || adj < -1000 || adj > 1000)
 		error = -EINVAL;
 	if (error == 0 && wanted != 0)
-		error = proc_start_ticks(pid, &ticks);
+		error = proc_start_ticks(pid, NULL, &ticks);
 	if (error == 0 && wanted != 0 && ticks != wanted)
 		error = -ESTALE;
 	if (error == 0)

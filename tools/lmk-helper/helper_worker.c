@@ -270,6 +270,8 @@ static void turn(const struct epoll_event *events, int count)
 			trigger_flush();
 	}
 	host_run_requests();
+	if (table_changed())
+		proc_keep_ready();
 }
 
 static void on_signal(int number)
