@@ -11,6 +11,7 @@ from lmk.cli.runs import new_run_dir
 from lmk.config.calibration import DEFAULT_NAME, find_calibration, load_calibration
 from lmk.errors import UserError
 from lmk.live.session import Plan
+from lmk.sim.batch import with_kill_delay
 from lmk.sim.check import check_plan
 from lmk.sim.run import SimPlan
 
@@ -33,6 +34,7 @@ def simulation_of(plan: Plan) -> SimPlan:
         raise UserError("--beside-sim with --dry-run: nothing that the simulator does would be comparable", "drop one")
     emulated = plan.target.kind != "adb"
     calibration = load_calibration(find_calibration(EMULATOR_CALIBRATION if emulated else DEFAULT_NAME))
+    calibration = with_kill_delay(calibration, plan.kill_delay_ms)
     config = attrs.evolve(plan.config, cpus=guest_cpus(plan.config.cpus)) if emulated else plan.config
     check_plan(config, calibration)
     return SimPlan(
