@@ -34,8 +34,9 @@ PID_FILES = {
 #: A kill reads these of its victim one after another.
 VICTIM_FIELDS = sum(1 << PID_FILES[name] for name in ("status", "cmdline", "stat"))
 _OPS = {FileOp.OPEN: "open", FileOp.IO: "read", FileOp.REFUSED: "open"}
-#: How many likely victims come with each sample. One is enough for most kills; each costs the device three files.
-CANDIDATES = 2
+#: How many likely victims come with each sample. One is enough for nearly every kill: cached apps differ in their
+#: scores. Each costs the device three files and the way to the host another 2 KB.
+CANDIDATES = 1
 
 
 def candidate_fields(*, per_app_memcg: bool) -> int:
