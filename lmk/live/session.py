@@ -17,7 +17,6 @@ from lmk import __version__, subproc
 from lmk.backends.hostload import HostLoad
 from lmk.backends.qemu import QemuGuest
 from lmk.config.device import DeviceConfig
-from lmk.config.expect import evaluate
 from lmk.config.scenario import Scenario
 from lmk.config.timeline import Timeline
 from lmk.device.adb import AdbDevice
@@ -29,7 +28,6 @@ from lmk.device.helper_types import FailsafeMode, SettingItem, SettingsFlag
 from lmk.engine.kills import KillJournal
 from lmk.engine.loop import run_policy
 from lmk.engine.observer import RecordingObserver
-from lmk.errors import LmkError
 from lmk.live.apps import AppDriver
 from lmk.live.clock import DeviceClock
 from lmk.live.devices import OpenDevice, TargetName, open_device
@@ -43,10 +41,9 @@ from lmk.live.watcher import Watcher
 from lmk.policy.api import Policy, Request
 from lmk.policy.lmkd.params import load_params
 from lmk.policy.lmkd.versions import behaviour
-from lmk.record.reader import RecordReader
 from lmk.record.schema import KillRow
-from lmk.record.writer import RecordWriter, update_meta
-from lmk.report.summary import run_json
+from lmk.record.writer import RecordWriter
+from lmk.recorded import record_run
 
 #: A decision must not wait for the interpreter to switch threads (5 ms by default).
 _SWITCH_INTERVAL_S = 0.00005
@@ -70,27 +67,7 @@ class Plan:
 
 def run_live(plan: Plan, watcher: Watcher) -> dict[str, Any]:
     """Do it; returns the JSON object of the run. The record is complete up to any failure, which is raised."""
-    with RecordWriter(plan.run_dir) as writer:
-        writer.meta(_facts(plan))
-        why = "cut short"
-        complete = False
-        try:
-            why, complete = _Session(plan, writer, watcher).run(), True
-        except BaseException as error:
-            why = error.cause if isinstance(error, LmkError) else type(error).__name__
-            raise
-        finally:
-            writer.meta({"complete": complete, "why": why})
-    return finish_record(plan.run_dir, plan.scenario)
-
-
-def finish_record(run_dir: Path, scenario: Scenario) -> dict[str, Any]:
-    """Judge the scenario's expectations on what was recorded and store the verdicts; returns the JSON object."""
-    with RecordReader(run_dir) as reader:
-        verdicts = evaluate(scenario.expect, run_json(reader))
-    update_meta(run_dir, {"expectations": verdicts})
-    with RecordReader(run_dir) as reader:
-        return run_json(reader)
+    return record_run(plan.run_dir, _facts(plan), plan.scenario, lambda writer: _Session(plan, writer, watcher).run())
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
