@@ -13,6 +13,8 @@ from lmk.device import helper_messages as m
 from lmk.device import helper_requests as r
 from lmk.device.helper_types import FileId, FileOp, FileText, PidEntry, PidField, PidText, Snapshot
 from lmk.policy.api import FileError
+from lmk.policy.lmkd.memory import VENDOR_VMSTAT_FIELDS
+from lmk.record import counters
 
 SAMPLE_FILES = {
     "/proc/meminfo": FileId.MEMINFO,
@@ -24,6 +26,8 @@ SAMPLE_FILES = {
 }
 #: What every sample carries. zoneinfo is half of a sample's cost and lmkd looks at it once a minute: on demand.
 SAMPLE_MASK = sum(1 << f for f in SAMPLE_FILES.values() if f is not FileId.ZONEINFO)
+#: All that the policy and the record look for in /proc/vmstat: the rest of it would be half of a sample's bytes.
+VMSTAT_NAMES = ",".join(dict.fromkeys((*VENDOR_VMSTAT_FIELDS, *counters.VMSTAT_NAMES)))
 PID_FILES = {
     "status": PidField.STATUS,
     "cmdline": PidField.CMDLINE,

@@ -31,7 +31,7 @@ from lmk.engine.observer import RecordingObserver
 from lmk.live.apps import AppDriver
 from lmk.live.clock import DeviceClock
 from lmk.live.devices import OpenDevice, TargetName, open_device
-from lmk.live.files import CANDIDATES, SAMPLE_MASK, candidate_fields
+from lmk.live.files import CANDIDATES, SAMPLE_MASK, VMSTAT_NAMES, candidate_fields
 from lmk.live.listener import RunListener
 from lmk.live.steady import SteadyStream
 from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, stock_lmkd_runs, transport_cpus
@@ -190,6 +190,7 @@ class _Session:
             candidates=CANDIDATES,
             candidate_fields=self._candidate_fields,
             flags=flags,
+            vmstat_names=VMSTAT_NAMES,
         )
         results = stream.request(settings, SettingsDone).results
         self._writer.meta({"helper": {SettingItem(x.item).name.lower(): x.error for x in results}})

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -277,6 +278,25 @@ def test_files_by_path_only_where_allowed(stream: HelperStream, tmp_path: Path, 
         (FileOp.OPEN, errno.ENOENT),
         (FileOp.REFUSED, errno.EPERM),
     ]
+
+
+def test_only_the_wanted_lines_of_vmstat(helper: LocalHelper, proc: ProcRoot) -> None:
+    names = "nr_free_pages,pgscan_direct,absent"
+    wish = Settings(flags=0, main_priority=0, reaper_priority=0, vmstat_names=names)
+
+    def sampled(text: str) -> str:
+        proc.write("vmstat", text)
+        return stream.request(GetSample(files=1 << FileId.VMSTAT), Sample).files[0].data.decode()
+
+    with helper.connect(wish) as stream:
+        text = "nr_free_pages 1\nnr_free 2\npgscan_direct 30\npgscan_direct_throttle 4\npgscan 5\n"
+        assert sampled(text) == "nr_free_pages 1\npgscan_direct 30\n"
+        assert sampled(text.replace("30", "31")) == "nr_free_pages 1\npgscan_direct 31\n"
+        # Another kernel's lines, which only a test can see.
+        assert sampled("pgscan_direct 7") == "pgscan_direct 7"
+        assert sampled("") == ""
+        stream.request(attrs.evolve(wish, vmstat_names=""), SettingsDone)
+        assert sampled(text) == text
 
 
 def test_processes_sizes_and_missing_ones(stream: HelperStream, proc: ProcRoot) -> None:

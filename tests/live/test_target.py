@@ -21,7 +21,7 @@ from lmk.engine.kills import KillJournal
 from lmk.engine.loop import run_policy
 from lmk.engine.observer import RecordingObserver
 from lmk.live.clock import DeviceClock
-from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS
+from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS, VMSTAT_NAMES
 from lmk.live.listener import RunListener
 from lmk.live.steady import SteadyStream
 from lmk.live.takeover import TakenTable
@@ -166,6 +166,7 @@ def play(scene: Scene, policy: Policy, directory: Path, *, dry_run: bool = False
         sample_files=SAMPLE_MASK & ~(1 << 3),  # pressure/memory is a FIFO here
         candidates=CANDIDATES,
         candidate_fields=VICTIM_FIELDS,
+        vmstat_names=VMSTAT_NAMES,
     )
     with RecordWriter(directory) as writer, SteadyStream(scene.helper.connect) as stream:
         stream.request(settings, SettingsDone)

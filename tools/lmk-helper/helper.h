@@ -154,6 +154,8 @@ void proc_put_snapshot(struct out *out, uint32_t files, uint32_t candidates, uin
 void proc_put_pid(struct out *out, int32_t pid, const struct process *process, uint16_t fields);
 /* After the table has changed: opens the files of the likely victims. */
 void proc_keep_ready(void);
+/* Forgets what depends on shared->settings. */
+void proc_settings_changed(void);
 /* A registered process has ended or is no longer registered. */
 void proc_forget(uint32_t handle);
 /* PID/NAME into the buffer: length or -errno; ret_op says what failed. */

@@ -70,6 +70,66 @@ static ssize_t read_kept(unsigned file, char *buffer, size_t size, uint8_t *ret_
 	return length;
 }
 
+/* Which lines of vmstat are wanted: the same ones for as long as the machine runs, so names are compared once. */
+#define VMSTAT_LINES_MAX 1024
+static struct {
+	size_t lines;	/* 0: not known yet */
+	bool wanted[VMSTAT_LINES_MAX];
+} vmstat;
+
+void proc_settings_changed(void)
+{
+	vmstat.lines = 0;
+}
+
+static bool is_wanted(const char *line)
+{
+	size_t length = strcspn(line, " ");
+
+	for (const char *name = shared->settings.vmstat_names; *name; name += strcspn(name, ",") + (strchr(name, ',') != NULL))
+		if (strcspn(name, ",") == length && memcmp(name, line, length) == 0)
+			return true;
+	return false;
+}
+
+static const char *line_end(const char *line, const char *end)
+{
+	const char *found = memchr(line, '\n', (size_t)(end - line));
+
+	return found ? found + 1 : end;
+}
+
+static size_t count_lines(const char *text, const char *end)
+{
+	size_t lines = 0;
+
+	for (const char *line = text; line < end; line = line_end(line, end))
+		lines++;
+	return lines;
+}
+
+/* Leaves only the wanted lines; the new length. */
+static size_t keep_wanted_lines(char *text, size_t length)
+{
+	const char *end = text + length, *line = text, *next;
+	size_t lines = count_lines(text, end), used = 0;
+
+	if (lines > VMSTAT_LINES_MAX)
+		return length;
+	for (size_t number = 0; lines != vmstat.lines && number < lines; number++, line = line_end(line, end))
+		vmstat.wanted[number] = is_wanted(line);
+	vmstat.lines = lines;
+	line = text;
+	for (size_t number = 0; number < lines; number++, line = next) {
+		next = line_end(line, end);
+		if (!vmstat.wanted[number])
+			continue;
+		memmove(text + used, line, (size_t)(next - line));
+		used += (size_t)(next - line);
+	}
+	return used;
+}
+
 static void put_files(struct out *out, uint32_t files)
 {
 	size_t place = out_list_begin(out);
@@ -82,6 +142,8 @@ static void put_files(struct out *out, uint32_t files)
 		if (!(files & 1U << file))
 			continue;
 		length = read_kept(file, scratch, sizeof(scratch), &op);
+		if (file == FILE_VMSTAT && length > 0 && shared->settings.vmstat_names[0])
+			length = (ssize_t)keep_wanted_lines(scratch, (size_t)length);
 		out_file_text(out, (uint16_t)file, op, length < 0 ? (int)-length : 0, lmk_now_ns(), scratch,
 			      length < 0 ? 0 : (size_t)length);
 		count++;
