@@ -280,23 +280,24 @@ def test_files_by_path_only_where_allowed(stream: HelperStream, tmp_path: Path, 
     ]
 
 
+def sampled_vmstat(stream: HelperStream, proc: ProcRoot, text: str) -> str:
+    proc.write("vmstat", text)
+    return stream.request(GetSample(files=1 << FileId.VMSTAT), Sample).files[0].data.decode()
+
+
 def test_only_the_wanted_lines_of_vmstat(helper: LocalHelper, proc: ProcRoot) -> None:
     names = "nr_free_pages,pgscan_direct,absent"
     wish = Settings(flags=0, main_priority=0, reaper_priority=0, vmstat_names=names)
-
-    def sampled(text: str) -> str:
-        proc.write("vmstat", text)
-        return stream.request(GetSample(files=1 << FileId.VMSTAT), Sample).files[0].data.decode()
-
-    with helper.connect(wish) as stream:
+    with helper.connect(wish) as connected:
         text = "nr_free_pages 1\nnr_free 2\npgscan_direct 30\npgscan_direct_throttle 4\npgscan 5\n"
-        assert sampled(text) == "nr_free_pages 1\npgscan_direct 30\n"
-        assert sampled(text.replace("30", "31")) == "nr_free_pages 1\npgscan_direct 31\n"
+        assert sampled_vmstat(connected, proc, text) == "nr_free_pages 1\npgscan_direct 30\n"
+        changed = text.replace("30", "31")
+        assert sampled_vmstat(connected, proc, changed) == "nr_free_pages 1\npgscan_direct 31\n"
         # Another kernel's lines, which only a test can see.
-        assert sampled("pgscan_direct 7") == "pgscan_direct 7"
-        assert sampled("") == ""
-        stream.request(attrs.evolve(wish, vmstat_names=""), SettingsDone)
-        assert sampled(text) == text
+        assert sampled_vmstat(connected, proc, "pgscan_direct 7") == "pgscan_direct 7"
+        assert sampled_vmstat(connected, proc, "") == ""
+        connected.request(attrs.evolve(wish, vmstat_names=""), SettingsDone)
+        assert sampled_vmstat(connected, proc, text) == text
 
 
 def test_processes_sizes_and_missing_ones(stream: HelperStream, proc: ProcRoot) -> None:
