@@ -37,7 +37,6 @@ class TakenTable:
         self._stream = stream
         self._inject = inject
         self._known: dict[tuple[int, int], int] = {}
-        self._again: set[tuple[int, int]] = set()
         self._connected = False
 
     def refresh(self) -> int:
@@ -45,7 +44,7 @@ class TakenTable:
         if not self._connected:
             self._inject(api.ConnectEvent(CONNECTION))
             self._connected = True
-        rows = [row for row in self._stream.table(TableWhich.ALL) if _is_managed(row)]
+        rows = [row for row in self._stream.table(TableWhich.ALL) if is_managed(row)]
         current = {(row.pid, row.start_ticks): row for row in rows}
         changes = 0
         for gone in [key for key in self._known if key not in current]:
@@ -54,20 +53,11 @@ class TakenTable:
             self._send(ProcRemove(pid=gone[0]))
             changes += 1
         for key, row in sorted(current.items(), key=lambda item: (item[1].start_ticks, item[1].pid)):
-            if self._known.get(key) != row.oom_score_adj or key in self._again:
+            if self._known.get(key) != row.oom_score_adj:
                 self._known[key] = row.oom_score_adj
                 self._send(ProcPrio(pid=row.pid, uid=row.uid, adj=row.oom_score_adj))
                 changes += 1
-        self._again.clear()
         return changes
-
-    def again(self, pid: int) -> None:
-        """The policy has dropped this process although it lives: the next refresh delivers it once more.
-
-        So are all others of its score, in their order: whoever is registered comes last in its slot.
-        """
-        adjs = {adj for (known, _), adj in self._known.items() if known == pid}
-        self._again |= {key for key, adj in self._known.items() if adj in adjs}
 
     def leave(self) -> None:
         """Hang up, so that the records belong to nobody: whoever registers a process next owns it."""
@@ -77,5 +67,5 @@ class TakenTable:
         self._inject(api.PacketEvent(CONNECTION, encode_command(command), _CREDENTIALS))
 
 
-def _is_managed(row: TableRow) -> bool:
+def is_managed(row: TableRow) -> bool:
     return row.oom_score_adj > _NATIVE_ADJ and row.uid >= _FIRST_ANDROID_UID and row.rss_pages > 0

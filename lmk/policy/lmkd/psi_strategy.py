@@ -13,6 +13,7 @@ from lmk.policy.decision import Decision, Evaluation
 from lmk.policy.lmkd.daemon import (
     LEVEL_NAMES,
     LOW,
+    MEDIUM,
     PAUSE,
     POLL_LONG_MS,
     POLL_SHORT_MS,
@@ -91,6 +92,29 @@ def handle_psi(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None
     done = yield from _decide_and_kill(d, memory, evaluation, skips)
     if done:
         _set_polling(d, by_event, reclaim, evaluation.swap_low)
+
+
+def look(d: Daemon) -> Steps:
+    """What ``handle_psi`` would compare if it were woken now: an ``Evaluation``, or None when a file did not parse.
+
+    Nothing is decided, and no reclaim or pending kill ends the look; the thrashing window goes on as in a poll.
+    """
+    counters: VmCounters | None = yield from read_vmstat(d)
+    memory: MemoryInfo | None = yield from read_meminfo(d)
+    if counters is None or memory is None:
+        return None
+    evaluation = Evaluation(level=MEDIUM, by_event=False, after_kill=False, page_kib=d.page_kib)
+    refaults = _refaults(d, counters)
+    if not d.psi.initialised:
+        restart_window(d, counters, refaults)
+        d.psi.initialised, d.psi.thrashing_limit = True, d.params.thrashing_limit
+    _look_at_swap(d, memory, evaluation)
+    _reclaim_state(d, counters, evaluation)
+    measure = measure_thrashing if d.behaviour.thrashing_windows else measure_thrashing_11_0
+    measure(d, counters, refaults, evaluation)
+    evaluation.file_lru_kib = wrap(counters.file_pages * d.page_kib)
+    done = yield from _evaluate(d, memory, evaluation, [0.0, 0.0], None)
+    return evaluation if done else None
 
 
 def _goes_on(d: Daemon, level: int, by_event: bool, vendor: MemoryEvent | None) -> Steps:
