@@ -28,8 +28,9 @@ ALLOWED = {
     "replay": {"replay", "engine", "policy", "procfs", "record", "units", "errors"},
     "subproc": {"errors"},
     "device": {"device", "subproc", "policy", "config", "units", "errors", "progress", "resources"},
-    "kernel": {"kernel", "guest", "subproc", "units", "errors", "progress", "resources"},
-    "guest": {"guest", "kernel", "device", "config", "subproc", "units", "errors", "progress", "resources"},
+    "apt": {"subproc", "errors", "progress", "resources"},
+    "kernel": {"kernel", "guest", "apt", "subproc", "units", "errors", "progress", "resources"},
+    "guest": {"guest", "kernel", "apt", "device", "config", "subproc", "units", "errors", "progress", "resources"},
 }
 PURE = ("procfs", "policy", "statistics")
 IMPURE_MODULES = {"os", "io", "time", "random", "socket", "subprocess", "threading", "pathlib", "shutil", "asyncio"}

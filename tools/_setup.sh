@@ -5,6 +5,9 @@ set -euo pipefail
 LMK_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 LMK_VENV=$LMK_ROOT/.venv
 
+# What the simulator needs.
+# shellcheck disable=SC2034 # used by the scripts that source this
+LMK_PYTHON_PACKAGES=(ca-certificates python3 python3-venv)
 # Kernel and guest builds, the emulator, adb, the data disk; python3-venv for the environment itself.
 # shellcheck disable=SC2034 # used by the scripts that source this
 LMK_PACKAGES=(

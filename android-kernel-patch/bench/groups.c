@@ -29,10 +29,11 @@
 #define VICTIMS_MAX 4096
 #define REAPERS 2
 #define PASSES_MAX 50
-#define ROUNDS 3
+#define ROUNDS 5
 #define BACK_LIMIT_MS 3000
 #define FORKERS 4
-#define CHILDREN_MAX 150
+#define CHILDREN_MAX 900
+#define STORM_MS 30
 #define FROZEN "/mnt/file"
 
 enum way { KILL, BATCH, REAP, REAP_BY_TWO, WAYS };
@@ -121,8 +122,7 @@ static void start_in_cgroup(const struct scene *scene, bool stuck)
 	if (scene->storm)
 		fork_on();
 	if (stuck) {
-		/* The file system is frozen by the time it gets here: not killable. */
-		nap_ms(50);
+		/* The file system is frozen: this sleep ends for no signal. */
 		try_write(FROZEN, "x");
 	}
 	hold();
@@ -331,15 +331,16 @@ static void group_row(const void *arg)
 	/* As lmkd's reaper threads run. */
 	setpriority(PRIO_PROCESS, 0, -20);
 	before_kib = available_kib();
-	for (i = 0; i < scene->processes; i++)
-		start_in_cgroup(scene, scene->stuck && i == 0);
 	if (scene->stuck)
 		freeze(true);
+	for (i = 0; i < scene->processes; i++)
+		start_in_cgroup(scene, scene->stuck && i == 0);
 	if (scene->starved) {
 		run_on(0, -20);
 		hog = start_hog();
 	}
-	nap_ms(200);
+	/* A storm must still be going on when the kill comes. */
+	nap_ms(scene->storm ? STORM_MS : 200);
 	victims = list_processes(pids, VICTIMS_MAX, &calls);
 	filled_kib = available_kib();
 	watch.wanted_kib[0] = filled_kib + (before_kib - filled_kib) * 95 / 100;

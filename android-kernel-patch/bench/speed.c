@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where a reap's time goes. Victims of one size in three shapes: one mapping, many small mappings, pages in zram. Each
- * is taken in three ways: its exit alone; held at its exit, so that the reaper works alone; killed and reaped at once,
- * so that reaper and exit meet. Beside the times: TLB flushes, and pages that went away while the reaper worked.
+ * Where a reap's time goes. Victims of one size: one mapping, many mappings, very many, pages in zram. Each is taken in
+ * three ways: its exit alone; held at its exit, so that the reaper works alone; killed and reaped at once, so that reaper
+ * and exit meet. Beside the times: TLB flushes, and pages that went away while the reaper worked.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #define VICTIM_MIB 64
-#define MAPPINGS 1024
 #define RUNS 7
 #define COUNTED_RUNS 3
 #define REAP_EVENT "oom/process_reap"
@@ -28,10 +27,11 @@
 #define MADV_PAGEOUT 21
 #endif
 
-enum shape { ONE, MANY, SWAPPED, SHAPES };
+enum shape { ONE, MANY, VERY_MANY, SWAPPED, SHAPES };
 enum manner { EXIT, HELD, MET, MANNERS };
 
-static const char *const SHAPE_NAMES[] = { "one mapping", "1024 mappings", "in zram" };
+static const char *const SHAPE_NAMES[] = { "one mapping", "1024 mappings", "4096 mappings", "in zram" };
+static const int MAPPINGS[] = { 1, 1024, 4096, 1 };
 static const char *const MANNER_NAMES[] = { "exit alone", "reaper alone", "reaper and exit" };
 
 struct trial {
@@ -46,7 +46,7 @@ struct outcome {
 
 static void shape_memory(enum shape shape)
 {
-	size_t size = VICTIM_MIB * MIB, part = size / MAPPINGS, at;
+	size_t size = VICTIM_MIB * MIB, part = size / MAPPINGS[shape], at;
 	char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
@@ -54,10 +54,9 @@ static void shape_memory(enum shape shape)
 	for (at = 0; at < size; at += 4096)
 		/* Not all alike: zram keeps pages of one repeated word for free. */
 		*(size_t *)(memory + at) = at * 2654435761U, memory[at + 2048] = at >> 12;
-	if (shape == MANY) {
-		for (at = 0; at < size; at += 2 * part)
-			mprotect(memory + at, part, PROT_READ);
-	}
+	/* Every second one differs, so that they stay apart. */
+	for (at = 0; part < size && at < size; at += 2 * part)
+		mprotect(memory + at, part, PROT_READ);
 	if (shape == SWAPPED)
 		madvise(memory, size, MADV_PAGEOUT);
 }

@@ -17,7 +17,7 @@ from lmk.errors import LmkError
 
 # Written out: what `lmk --help` lists is what exists.
 VERBS: tuple[str, ...] = (
-    *("run", "explain", "report", "top", "sim", "calibrate", "compare", "ci", "tune", "sweep"),
+    *("run", "explain", "report", "top", "sim", "calibrate", "validate", "compare", "ci", "tune", "sweep"),
     *("replay", "import"),
     *("config", "doctor", "emulator", "kernel"),
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from lmk.cli.beside import add_beside_option, simulation_of
 from lmk.cli.runs import (
     DEFAULT_CONFIG,
     DEFAULT_SCENARIO,
@@ -25,7 +27,9 @@ from lmk.errors import UserError
 from lmk.live.devices import KINDS, check_target, parse_target
 from lmk.live.session import Plan, run_live
 from lmk.policy.registry import POLICIES, make_policy
-from lmk.report.table import run_tables
+from lmk.report.beside import beside
+from lmk.report.table import beside_tables, run_tables
+from lmk.sim.run import run_sim
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,6 +46,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--seed", type=int, help="another seed than the scenario's")
     add_set_option(parser)
     add_kill_delay_option(parser)
+    add_beside_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="decide, but signal nobody")
     parser.add_argument(
         "--record", type=Path, metavar="DIR", help="where to leave the record (default: a new directory)"
@@ -54,13 +59,25 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def run(args: argparse.Namespace) -> int:
     """Run it; 1 if an expectation was not met."""
     plan = _plan(args)
+    simulated = _simulate_first(plan, args) if args.beside_sim else None
     with RunDisplay() as display:
         result = run_live(plan, display)
+    both = beside(simulated, result) if simulated is not None else None
     if args.json:
-        print(json.dumps(result))
+        print(json.dumps({**result, "beside": both}))
     else:
         Console().print(run_tables(result))
+        if both is not None:
+            Console().print(beside_tables(both))
     return exit_code(result)
+
+
+def _simulate_first(plan: Plan, args: argparse.Namespace) -> dict[str, Any]:
+    """Simulate the same and show it at once: the device may take minutes to build and boot."""
+    simulated = run_sim(simulation_of(plan))
+    if not args.json:
+        Console().print("[bold]Simulated[/bold]", run_tables(simulated), "[bold]On the kernel[/bold]", sep="\n")
+    return simulated
 
 
 def _plan(args: argparse.Namespace) -> Plan:

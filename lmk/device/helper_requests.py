@@ -46,7 +46,7 @@ class Settings:
         *(("failsafe_interval_ms", U32), ("failsafe_trigger", TEXT), ("heartbeat_ms", U32)),
         *(("main_priority", I32), ("reaper_priority", I32), ("main_cpus", U64), ("reaper_cpus", U64)),
         *(("sample_files", U32), ("candidates", U16), ("candidate_fields", U16), ("flags", U32)),
-        ("reap_timeout_ms", U32),
+        *(("reap_timeout_ms", U32), ("vmstat_names", TEXT)),
     )
     failsafe_ms: int = 3000
     failsafe_mode: int = FailsafeMode.KILL
@@ -55,7 +55,7 @@ class Settings:
     failsafe_trigger: str = "some 150000 1000000"
     heartbeat_ms: int = 500
     #: SCHED_FIFO priority; 0 is SCHED_OTHER.
-    main_priority: int = 2
+    main_priority: int = 3
     reaper_priority: int = 1
     main_cpus: int = 0
     reaper_cpus: int = 0
@@ -66,6 +66,8 @@ class Settings:
     candidate_fields: int = 1 << PidField.STATUS | 1 << PidField.CMDLINE | 1 << PidField.STAT | 1 << PidField.STATM
     flags: int = SettingsFlag.SERVE_LMKD | SettingsFlag.MEMEVENTS | SettingsFlag.OOM | SettingsFlag.WRITE_ADJ
     reap_timeout_ms: int = 2000
+    #: Of /proc/vmstat only the lines of these counters, separated by commas; empty: all of it.
+    vmstat_names: str = ""
 
 
 @attrs.frozen(kw_only=True)

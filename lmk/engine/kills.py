@@ -19,7 +19,10 @@ _PID, _UID, _ADJ, _MIN_ADJ, _RSS, _REASON = range(6)
 
 
 class KillJournal:
-    """An ``Observer`` that writes ``kill`` rows; ``outcome`` completes them. ``on_kill`` sees each new row."""
+    """An ``Observer`` that writes ``kill`` rows; ``outcome`` completes them. ``on_kill`` sees each new row.
+
+    ``dry``: a process that would have been killed lives on and is chosen again; its row tells of the first time.
+    """
 
     def __init__(
         self, writer: RecordWriter, *, dry: bool = False, on_kill: Callable[[KillRow], None] = lambda _: None
@@ -32,11 +35,14 @@ class KillJournal:
         self._pending: dict[int, KillRow] = {}
         self._ids: dict[int, int] = {}
         self._early: dict[int, dict[str, int | str | None]] = {}
+        self._chosen_again: set[int] = set()
 
     def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
         """See ``lmk.engine.loop.Observer``."""
         if isinstance(request, ReadProcess):
             self._note_file(request, answer)
+        elif isinstance(request, Kill) and self._dry and request.pid in self._ids:
+            self._chosen_again.add(request.pid)
         elif isinstance(request, Kill):
             rss_kib, swap_kib = self._sizes.get(request.pid, (None, None))
             self._pending[request.pid] = KillRow(
@@ -56,11 +62,22 @@ class KillJournal:
 
     def outcome(self, pid: int, **values: int | str | None) -> None:
         """Add what became of a kill: columns of ``KillRow``. It may come before the row itself."""
+        if pid in self._chosen_again:
+            self._chosen_again.discard(pid)
+            return
         kill_id = self._ids.get(pid)
         if kill_id is None:
             self._early.setdefault(pid, {}).update(values)
         else:
             self._writer.update_kill(kill_id, **values)
+            if self._dry and values.get("signal_errno"):
+                del self._ids[pid]
+
+    def exited(self, pid: int) -> None:
+        """Dry run: this process is dead, whoever killed it; its number may be another's now."""
+        if self._dry:
+            self._ids.pop(pid, None)
+            self._chosen_again.discard(pid)
 
     def kernel_oom(self, t_ns: int, pid: int, name: str | None, oom_score_adj: int | None, rss_kib: int | None) -> None:
         """The kernel's own OOM killer chose a victim."""
@@ -102,5 +119,7 @@ class KillJournal:
             for name, value in self._early.pop(pid, {}).items():
                 setattr(row, name, value)
             self._ids[pid] = self._writer.kill(row)
+            if self._dry and row.signal_errno:
+                del self._ids[pid]
             self._on_kill(row)
         self._pending.clear()

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from attrs import frozen
 
-from lmk import subproc
+from lmk import apt, subproc
 from lmk.device.native import content_key, native_binary
-from lmk.guest import apt, datadisk, userland
+from lmk.guest import datadisk, userland
 from lmk.progress import Progress, silent
 from lmk.resources import cache_dir
 

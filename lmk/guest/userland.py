@@ -51,12 +51,14 @@ _SERVICES = """\
 # The guest's services; the words are Android init's (see docs/guest.md).
 service adbd /system/bin/adbd
     oom_score_adj -1000
-    rt_priority 1
+    # Above the reaper threads (1), which are busy for long, and below the helper (3), which never is.
+    rt_priority 2
+    cpus 1
     cgroup /sys/fs/cgroup/lmk.protected
     cgroup /dev/memcg/lmk.protected
     restart_period 1
 
-# Stands in for the stock lmkd: setprop lmk.standin_lmkd 1, then start lmkd.
+# Stands in for the stock lmkd: setprop lmk.standin_lmkd 1, then start lmkd. It kills if lmk.standin_kill_adj is set.
 service lmkd /system/bin/lmkd
     enabled_by lmk.standin_lmkd
     oom_score_adj -1000

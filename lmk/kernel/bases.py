@@ -9,9 +9,6 @@ from lmk.errors import UserError
 DEFAULT_BASE = "6.12"
 ARCHES = ("x86_64", "arm64")
 
-#: Debian codenames whose archives may appear in a machine's sources, newest first.
-DEBIAN_CODENAMES = ("forky", "trixie", "bookworm", "bullseye", "buster", "sid")
-
 
 @attrs.frozen(kw_only=True)
 class Base:

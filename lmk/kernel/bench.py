@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,21 @@ from lmk.kernel.trial import SOFTWARE, run_trial
 from lmk.progress import Progress, silent
 
 #: Parts in the order in which they run; sharing comes last, for its processes stay until the guest goes down.
-PARTS = ("groups", "speed", "verdicts", "sharing")
+#: "instructions" is a guest of its own: see ``_INSTRUCTIONS``.
+PARTS = ("groups", "speed", "verdicts", "sharing", "instructions")
 #: Other processes on the machine.
 PROCESSES = (0, 1000, 10_000, 20_000)
 _VERDICT_ROUNDS = 500
 _SEED = 1
 _MEMORY_MIB = 4096
-_PART_LIMIT_S = {"groups": 150, "speed": 90, "verdicts": 60, "sharing": 240}
+_PART_LIMIT_S = {"groups": 200, "speed": 120, "verdicts": 60, "sharing": 240}
 _BOOT_LIMIT_S = 60.0
 _COMPILE_TIMEOUT_S = 120.0
 #: Rows that a whole part prints, roughly: for the progress bar.
-_ROWS = {"groups": 84, "speed": 9, "verdicts": 1, "sharing": 18}
+_ROWS = {"groups": 140, "speed": 12, "verdicts": 1, "sharing": 18, "instructions": 22}
+#: One CPU whose clock advances by 1 ns with each instruction it executes: times of this guest are exact counts.
+_INSTRUCTIONS = ("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off")
+_INSTRUCTION_PROCESSES = (0, 1000)
 _SETUP = """
 losetup /dev/loop0 /ext4.img && mount -t ext4 /dev/loop0 /mnt
 echo lz4 > /sys/block/zram0/comp_algorithm
@@ -47,8 +51,9 @@ class BenchRows:
     """What the guest program printed, by kind of row, in order.
 
     "group", "speed", "verdicts", "hits", "sharing": measurements, with the keys that
-    ``android-kernel-patch/bench`` gives them. "absent": what this kernel does not have; "overdue" and "left_out": rows
-    that were killed at their limit, or not begun.
+    ``android-kernel-patch/bench`` gives them. "sharing_instructions", "speed_instructions": the same where every ns
+    is one instruction executed by the guest's only CPU. "absent": what this kernel does not have;
+    "overdue" and "left_out": rows that were killed at their limit, or not begun.
     """
 
     rows: dict[str, list[dict[str, Any]]]
@@ -104,7 +109,7 @@ def bench_script(parts: Sequence[str], processes: Sequence[int], rounds: int) ->
         "verdicts": f"verdicts {rounds} {_SEED}",
         "sharing": f"sharing {' '.join(str(n) for n in processes)}",
     }
-    runs = [f"/reap_bench -t {_PART_LIMIT_S[part]} {arguments[part]}" for part in PARTS if part in parts]
+    runs = [f"/reap_bench -t {_PART_LIMIT_S[part]} {arguments[part]}" for part in arguments if part in parts]
     return _SETUP + "\n".join(runs) + "\n"
 
 
@@ -117,8 +122,7 @@ def run_bench(
     accel: Sequence[str] = SOFTWARE,
     progress: Progress = silent,
 ) -> BenchRows:
-    """Boot once, run these parts; InfraError when the guest printed no row at all, BootError when it did not end."""
-    program = bench_program(kernel.arch)
+    """Run these parts; InfraError when a guest printed no row at all, BootError when it did not come to its end."""
     expected = sum(_ROWS[part] for part in parts)
     seen = 0
 
@@ -129,21 +133,46 @@ def run_bench(
             seen += 1
             progress(f"measuring {kernel.release}: {row['row']}", min(seen / expected, 0.99))
 
+    progress(f"measuring {kernel.release}: booting", 0.0)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    timed = [part for part in parts if part != "instructions"]
+    if timed:
+        limit_s = sum(_PART_LIMIT_S[part] + 60 for part in timed)
+        rows |= _run_guest(kernel, bench_script(timed, processes, rounds), limit_s, 2, accel, watch).rows
+    if "instructions" in parts:
+        script = bench_script(("speed", "sharing"), _INSTRUCTION_PROCESSES, 0)
+        limit_s = _PART_LIMIT_S["speed"] + _PART_LIMIT_S["sharing"]
+        counted = _run_guest(kernel, script, limit_s, 1, _INSTRUCTIONS, watch)
+        rows |= {f"{kind}_instructions": counted.of(kind) for kind in ("sharing", "speed")}
+        for kind in ("overdue", "left_out"):
+            rows.setdefault(kind, []).extend(counted.of(kind))
+    return BenchRows(rows={kind: found for kind, found in rows.items() if found})
+
+
+def _run_guest(
+    kernel: KernelImage,
+    script: str,
+    limit_s: float,
+    cpus: int,
+    accel: Sequence[str],
+    watch: Callable[[str], None],
+) -> BenchRows:
+    program = bench_program(kernel.arch)
     with tempfile.TemporaryDirectory(prefix="lmk-bench-") as directory:
         disk = Path(directory) / "ext4.img"
         with disk.open("wb") as file:
             file.truncate(8 << 20)
         subproc.run([subproc.require_tool("mkfs.ext4", "e2fsprogs"), "-q", "-F", disk], timeout_s=60)
-        progress(f"measuring {kernel.release}: booting", 0.0)
         result = run_trial(
             kernel,
-            bench_script(parts, processes, rounds),
+            script,
             {"/reap_bench": program.read_bytes(), "/ext4.img": disk.read_bytes()},
             memory_mib=_MEMORY_MIB,
-            timeout_s=_BOOT_LIMIT_S + sum(_PART_LIMIT_S[part] + 60 for part in parts),
-            accel=accel,
+            cpus=cpus,
+            timeout_s=_BOOT_LIMIT_S + limit_s,
             # Under emulation the watchdog takes the TSC for unstable, and reading the HPET instead is slow.
             command_line="tsc=reliable",
+            accel=accel,
             on_line=watch,
         )
     rows = parse_rows(result.output)

@@ -55,11 +55,11 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
 
 
-def sharing_costs(rows: BenchRows) -> list[SharingCost]:
+def sharing_costs(rows: BenchRows, kind: str = "sharing") -> list[SharingCost]:
     """One per number of threads that was measured with at least two numbers of processes."""
     found = []
-    for threads in sorted({row["threads"] for row in rows.of("sharing")}):
-        mine = [row for row in rows.of("sharing") if row["threads"] == threads]
+    for threads in sorted({row["threads"] for row in rows.of(kind)}):
+        mine = [row for row in rows.of(kind) if row["threads"] == threads]
         if len({row["processes"] for row in mine}) < 2:
             continue
         walk, count = (slope([(row["processes"], row[key]) for row in mine]) for key in ("walk_ns", "count_ns"))
@@ -67,12 +67,12 @@ def sharing_costs(rows: BenchRows) -> list[SharingCost]:
     return found
 
 
-def cost_per_thread_ns(rows: BenchRows) -> float | None:
+def cost_per_thread_ns(rows: BenchRows, kind: str = "sharing") -> float | None:
     """ns that counting takes per thread of the victim, mean of the slopes over threads; None if not measured."""
     slopes = []
-    for processes in {row["processes"] for row in rows.of("sharing")}:
+    for processes in {row["processes"] for row in rows.of(kind)}:
         # With one thread mm_users is 1 and nothing is counted.
-        mine = [r for r in rows.of("sharing") if r["processes"] == processes and r["threads"] > 1]
+        mine = [r for r in rows.of(kind) if r["processes"] == processes and r["threads"] > 1]
         if len(mine) > 1:
             slopes.append(slope([(row["threads"], row["count_ns"]) for row in mine]))
     return sum(slopes) / len(slopes) if slopes else None
@@ -98,7 +98,10 @@ def group_medians(rows: BenchRows) -> list[dict[str, Any]]:
 
 def tables(rows: BenchRows) -> list[BenchTable]:
     """Everything that was measured, for people."""
-    made = (_sharing(rows), _slopes(rows), _hits(rows), _verdicts(rows), _groups(rows), _speed(rows), _missing(rows))
+    made = (
+        *(_sharing(rows), _slopes(rows, "sharing", "ns"), _slopes(rows, "sharing_instructions", "instructions")),
+        *(_hits(rows), _verdicts(rows), _groups(rows), _speed(rows), _missing(rows)),
+    )
     return [table for table in made if table.rows]
 
 
@@ -120,15 +123,15 @@ def _sharing(rows: BenchRows) -> BenchTable:
     return _table("one process_reap() of a victim held at its exit, medians of 200 calls", columns, rows.of("sharing"))
 
 
-def _slopes(rows: BenchRows) -> BenchTable:
-    per_thread = cost_per_thread_ns(rows)
+def _slopes(rows: BenchRows, kind: str, unit: str) -> BenchTable:
+    per_thread = cost_per_thread_ns(rows, kind)
     found = tuple(
         (cost.threads, round(cost.walk_slope_ns, 1), round(cost.count_slope_ns, 3), _round(cost.gain, 0))
-        for cost in sharing_costs(rows)
+        for cost in sharing_costs(rows, kind)
     )
-    title = "ns per other process"
+    title = f"{unit} per other process"
     if per_thread is not None:
-        title += f"; counting takes {per_thread:.0f} ns per thread of the victim"
+        title += f"; counting takes {per_thread:.1f} {unit} per thread of the victim"
     return BenchTable(title=title, columns=("threads", "unpatched", "patched", "ratio"), rows=found)
 
 
@@ -188,13 +191,20 @@ def _speed(rows: BenchRows) -> BenchTable:
     columns = {
         "victim": "64 MiB in",
         "manner": "by",
-        "reaper_pages": "pages by the reaper",
+        "reaper_pages": "pages gone while it reaped",
         "tlb_flushes": "TLB flushes",
+        "counted": "1000 instructions of the reap",
         "reap": "reap ms",
         "over": "until exited ms",
     }
+    # On one CPU reaper and exit never work at the same time: only what one of them does alone can be counted.
+    counted = {
+        row["victim"]: row["reap_us"] for row in rows.of("speed_instructions") if row["manner"] == "reaper alone"
+    }
     shown = [
-        row | {"reap": _ms(row["reap_us"]) if row["reap_us"] else None, "over": _ms(row["over_us"]) or None}
+        row
+        | {"reap": _ms(row["reap_us"]) or None, "over": _ms(row["over_us"]) or None}
+        | {"counted": counted.get(row["victim"]) if row["manner"] == "reaper alone" else None}
         for row in rows.of("speed")
     ]
     return _table("where a reap's time goes: medians", columns, shown)

@@ -57,11 +57,14 @@ class _Recipe:
     key: str
 
 
-def _recipe(base_name: str, arch: str, *, debug: bool, patched: bool) -> _Recipe:
+def _recipe(base_name: str, arch: str, *, debug: bool, patched: bool, tree: Path | None = None) -> _Recipe:
+    """``tree``: the user's own source, whose content may ask for other patches than Debian's."""
     base = get_base(base_name)
     toolchain = find_toolchain(check_arch(arch))
     data = resources.data_dir("android-kernel-patch")
     series = load_series(data, base.name)
+    if tree is not None:
+        series = series.for_tree(tree)
     if not patched:
         series = attrs.evolve(series, patches=())
     wishes = kconfig.merge(kconfig.fragment_files(data, base.name, arch, debug=debug, patched=patched))
@@ -113,6 +116,8 @@ def build_kernel(
         raise UserError(f"--jobs {jobs}: must be at least 1", "leave it out to use every core")
     recipe = _recipe(base, arch, debug=debug, patched=patched)
     chosen = _users_source(recipe.base, source, deb)
+    if source is not None:
+        recipe = _recipe(base, arch, debug=debug, patched=patched, tree=source)
     if chosen is None and not update:
         cached = cache.find_by_recipe(recipe.key)
         if cached is not None:

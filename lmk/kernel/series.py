@@ -1,7 +1,9 @@
 """A patch series: which patches, in which order, known to apply to which package versions; and applying it.
 
 ``series`` lists one patch file name per line. Header lines ``# package: NAME VERSION`` name the source packages the
-series is known to apply to without fuzz; on other versions a fuzz of up to 2 is accepted with a warning.
+series is known to apply to without fuzz; on other versions a fuzz of up to 2 is accepted with a warning. A patch
+followed by ``[with process_mrelease]`` or ``[without process_mrelease]`` is for trees that have that system call, or
+lack it: Android's 5.10 has it, mainline's has not.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from lmk.kernel.source import KernelSource
 
 _PACKAGE_LINE = re.compile(r"^#\s*package:\s*(?P<name>\S+)\s+(?P<version>\S+)\s*$")
 _FILE_LINE = re.compile(r"^(?:checking|patching) file '?(?P<file>[^'\s]+)'?")
+_PATCH_LINE = re.compile(r"^(?P<name>\S+)(?:\s+\[(?P<condition>with|without) process_mrelease\])?$")
+_MRELEASE = re.compile(r"^SYSCALL_DEFINE2\(process_mrelease\b", re.MULTILINE)
 _FAILED = re.compile(r"^Hunk #(?P<hunk>\d+) FAILED")
 _FUZZ = re.compile(r"^Hunk #(?P<hunk>\d+) succeeded at .*with fuzz (?P<fuzz>\d+)")
 _TOUCHED = re.compile(r"^\+\+\+ b/(\S+)", re.MULTILINE)
@@ -28,16 +32,32 @@ _PATCH_OPTIONS = ("-p1", "--batch", "--forward", "--no-backup-if-mismatch", "-r"
 
 @attrs.frozen(kw_only=True)
 class Series:
-    """``versions``: package versions on which every patch applies with zero fuzz."""
+    """``versions``: package versions on which every patch applies with zero fuzz.
+
+    ``patches`` are those for Debian's source of this base; ``if_mrelease`` those for a tree with process_mrelease,
+    where the two differ.
+    """
 
     base: str
     patches: tuple[Path, ...]
     versions: tuple[str, ...]
+    if_mrelease: tuple[Path, ...] = ()
+
+    def for_tree(self, tree: Path) -> Series:
+        """The series for this tree: what is in its source decides, not its version."""
+        differs = bool(self.if_mrelease) and has_mrelease(tree)
+        return attrs.evolve(self, patches=self.if_mrelease, if_mrelease=()) if differs else self
 
     @property
     def image_patches(self) -> tuple[Path, ...]:
         """Those that can change the image: not the ones that only add tests or documentation."""
         return tuple(patch for patch in self.patches if not _only_tests(patch))
+
+
+def has_mrelease(tree: Path) -> bool:
+    """Whether a kernel tree has the system call process_mrelease."""
+    file = tree / "mm" / "oom_kill.c"
+    return file.is_file() and _MRELEASE.search(file.read_text(errors="replace")) is not None
 
 
 def touched_files(patch: Path) -> list[str]:
@@ -57,18 +77,23 @@ def load_series(directory: Path, base: str) -> Series:
             f"no patch series for kernel base {base} in {directory}",
             "choose another --base",
         )
-    versions, patches = [], []
+    versions: list[str] = []
+    patches: dict[str, list[Path]] = {"with": [], "without": []}
     for number, line in enumerate(file.read_text().splitlines(), 1):
         package = _PACKAGE_LINE.match(line)
-        name = line.split("#", 1)[0].strip()
+        entry = line.split("#", 1)[0].strip()
         if package is not None:
             versions.append(package["version"])
-        elif name:
-            patch = file.parent / name
-            if not patch.is_file():
-                raise InfraError(f"{file}:{number}: no such patch: {name}")
-            patches.append(patch)
-    return Series(base=base, patches=tuple(patches), versions=tuple(versions))
+        elif entry:
+            match = _PATCH_LINE.match(entry)
+            patch = file.parent / (match["name"] if match is not None else entry)
+            if match is None or not patch.is_file():
+                raise InfraError(f"{file}:{number}: no such patch: {entry}")
+            for condition in (match["condition"],) if match["condition"] else ("with", "without"):
+                patches[condition].append(patch)
+    without, with_mrelease = tuple(patches["without"]), tuple(patches["with"])
+    differs = with_mrelease != without
+    return Series(base=base, patches=without, versions=tuple(versions), if_mrelease=with_mrelease if differs else ())
 
 
 def apply_series(series: Series, source: KernelSource, tree: Path, warn: Callable[[str], None]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 from collections.abc import Sequence
@@ -15,17 +16,12 @@ from pathlib import Path
 
 import attrs
 
-from lmk import resources, subproc
-from lmk.errors import HostError, InfraError, UserError
-from lmk.kernel import aptsources
-from lmk.kernel.aptsources import AptSource
-from lmk.kernel.bases import DEBIAN_CODENAMES, Base
+from lmk import apt, resources, subproc
+from lmk.errors import HostError, UserError
+from lmk.kernel.bases import Base
 from lmk.progress import Progress
 
-_APT_TIMEOUT_S = 900.0
 _UNPACK_TIMEOUT_S = 900.0
-#: Turned off, `apt-get update` fetches the signed Release files only.
-_PACKAGE_INDEX = "Acquire::IndexTargets::deb::Packages::DefaultEnabled"
 #: $1: the package file; $2: an empty directory for the tree inside its tarball.
 #: Further arguments: the only files wanted, as patterns.
 _UNPACK_SCRIPT = r"""
@@ -50,152 +46,38 @@ class KernelSource:
 # --- Debian packages
 
 
-def read_machine_sources(etc_apt: Path = Path("/etc/apt")) -> list[AptSource]:
-    """Every archive in the machine's apt configuration, in apt's own order."""
-    found: list[AptSource] = []
-    files = [etc_apt / "sources.list", *sorted((etc_apt / "sources.list.d").glob("*"))]
-    for file in files:
-        if file.suffix not in (".list", ".sources") or not file.is_file():
-            continue
-        found += aptsources.parse_sources(file.read_text(errors="replace"), deb822=file.suffix == ".sources")
-    return found
+def fetch_package(base: Base, progress: Progress) -> KernelSource:
+    """The newest linux-source package of a base, from this machine's own suite if that has it; kept in the cache.
 
-
-@attrs.frozen(kw_only=True)
-class AptState:
-    """An apt of our own: sources, lists and archives under one directory of the cache."""
-
-    root: Path
-
-    def configure(self, sources: list[AptSource]) -> None:
-        """Write the sources this apt will see (and make its directories)."""
-        for directory in ("lists/partial", "archives/partial", "etc/sources.list.d"):
-            (self.root / directory).mkdir(parents=True, exist_ok=True)
-        (self.root / "status").touch()
-        (self.root / "etc/sources.list.d/lmk.sources").write_text(aptsources.render_deb822(sources))
-
-    def options(self) -> list[str]:
-        """Command-line options that keep apt inside ``root``; keyrings stay those of the machine."""
-        settings = {
-            "Dir::State": self.root,
-            "Dir::State::lists": self.root / "lists",
-            "Dir::State::status": self.root / "status",
-            "Dir::Cache": self.root,
-            "Dir::Cache::archives": self.root / "archives",
-            "Dir::Etc::sourcelist": "/dev/null",
-            "Dir::Etc::sourceparts": self.root / "etc/sources.list.d",
-            "Dir::Etc::preferences": "/dev/null",
-            "Dir::Etc::preferencesparts": "/dev/null",
-            "Acquire::Languages": "none",
-            "Acquire::Retries": "3",
-            "APT::Get::List-Cleanup": "0",
-            # Our directories are private; apt's own sandbox user could not enter them.
-            "APT::Sandbox::User": "root",
-        }
-        return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-
-    def origins(self, sources: list[AptSource]) -> dict[AptSource, str]:
-        """Origin of each archive's signed Release file; an archive that cannot be fetched has none."""
-        self.configure(sources)
-        subproc.run(
-            [
-                "apt-get",
-                *self.options(),
-                "-o",
-                f"{_PACKAGE_INDEX}=false",
-                "-q",
-                "update",
-            ],
-            timeout_s=_APT_TIMEOUT_S,
-            check=False,  # some third-party archive may be down; what matters is which Release files came
-        )
-        found = {}
-        for source in sources:
-            release = self.root / "lists" / aptsources.release_file_name(source)
-            if release.is_file():
-                found[source] = aptsources.release_origin(release.read_text(errors="replace"))
-        return found
-
-    def update(self) -> None:
-        """Fetch the package lists; InfraError with apt's words when an archive fails or is not signed."""
-        subproc.run(
-            [
-                "apt-get",
-                *self.options(),
-                "-q",
-                "-o",
-                "APT::Update::Error-Mode=any",
-                "update",
-            ],
-            timeout_s=_APT_TIMEOUT_S,
-        )
-
-    def candidate(self, package: str) -> str | None:
-        """Version apt would install, or None."""
-        done = subproc.run(["apt-cache", *self.options(), "policy", package], timeout_s=60, check=False)
-        match = re.search(
-            r"^\s+Candidate:\s*(\S+)",
-            done.stdout.decode(errors="replace"),
-            re.MULTILINE,
-        )
-        return match[1] if match and match[1] != "(none)" else None
-
-    def download(self, package: str, version: str, directory: Path) -> Path:
-        """Fetch one package file; apt checks its hash against the signed lists."""
-        subproc.run(
-            ["apt-get", *self.options(), "-q", "download", f"{package}={version}"],
-            timeout_s=_APT_TIMEOUT_S,
-            cwd=directory,
-        )
-        files = sorted(directory.glob(f"{package}_*.deb"))
-        if not files:
-            raise InfraError(f"apt-get download {package}={version} left no file in {directory}")
-        return files[0]
-
-
-def debian_sources(state: AptState, machine: list[AptSource], suite: str) -> list[AptSource]:
-    """The machine's Debian archives with the suite replaced; HostError where it has none.
-
-    Only archives whose signed Release says ``Origin: Debian`` count, whatever their suite is called.
+    HostError where no Debian mirror of this machine offers it.
     """
-    candidates = aptsources.for_suite(machine, suite, DEBIAN_CODENAMES)
-    origins = state.origins(candidates) if candidates else {}
-    return [source for source in candidates if origins.get(source) == "Debian"]
-
-
-def fetch_package(base: Base, progress: Progress, *, etc_apt: Path = Path("/etc/apt")) -> KernelSource:
-    """Download the newest linux-source package of a base (or reuse the file already in the cache)."""
-    subproc.require_tool("apt-get", "apt")
-    machine = read_machine_sources(etc_apt)
-    own = aptsources.machine_codename(machine, DEBIAN_CODENAMES)
-    suites = sorted(base.suites, key=lambda suite: suite != own)
-    for suite in suites:
+    own = _own_suite()
+    looked: list[str] = []
+    for suite in sorted(base.suites, key=lambda suite: suite != own):
         progress(f"looking for {base.package} in Debian {suite}", None)
-        state = AptState(root=resources.cache_dir("apt", suite))
-        sources = debian_sources(state, machine, suite)
-        if not sources:
-            continue
-        state.configure(sources)
-        state.update()
-        version = state.candidate(base.package)
-        if version is not None:
-            return _download(state, base.package, version, progress)
+        try:
+            state = apt.open_state(suite, progress=progress)
+            return _download(state, base.package, state.version_of(base.package), progress)
+        except HostError as error:
+            looked.append(f"{suite}: {error.cause}")
     raise HostError(
-        f"no Debian archive in {etc_apt} offers {base.package} (looked in {', '.join(suites)})",
+        f"no Debian mirror of this machine offers {base.package} ({'; '.join(looked)})",
         "give the source yourself with --deb FILE or --source DIR",
     )
 
 
-def _download(state: AptState, package: str, version: str, progress: Progress) -> KernelSource:
+def _own_suite() -> str:
+    try:
+        return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    except OSError:
+        return ""
+
+
+def _download(state: apt.AptState, package: str, version: str, progress: Progress) -> KernelSource:
     directory = resources.cache_dir("kernel", "packages")
     file = directory / f"{package}_{version.replace(':', '%3a')}_all.deb"
     if not file.is_file():
-        progress(f"downloading {package} {version}", None)
-        scratch = resources.cache_dir("kernel", "packages", f"partial-{os.getpid()}")
-        try:
-            state.download(package, version, scratch).rename(file)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.move(state.download_one(package, progress), file)
     # apt verified the content when it fetched it; the version names it from then on.
     return KernelSource(kind="package", path=file, version=version, digest=version)
 

@@ -13,6 +13,8 @@ from lmk.device import helper_messages as m
 from lmk.device import helper_requests as r
 from lmk.device.helper_types import FileId, FileOp, FileText, PidEntry, PidField, PidText, Snapshot
 from lmk.policy.api import FileError
+from lmk.policy.lmkd.memory import VENDOR_VMSTAT_FIELDS
+from lmk.record import counters
 
 SAMPLE_FILES = {
     "/proc/meminfo": FileId.MEMINFO,
@@ -24,6 +26,8 @@ SAMPLE_FILES = {
 }
 #: What every sample carries. zoneinfo is half of a sample's cost and lmkd looks at it once a minute: on demand.
 SAMPLE_MASK = sum(1 << f for f in SAMPLE_FILES.values() if f is not FileId.ZONEINFO)
+#: All that the policy and the record look for in /proc/vmstat: the rest of it would be half of a sample's bytes.
+VMSTAT_NAMES = ",".join(dict.fromkeys((*VENDOR_VMSTAT_FIELDS, *counters.VMSTAT_NAMES)))
 PID_FILES = {
     "status": PidField.STATUS,
     "cmdline": PidField.CMDLINE,
@@ -34,8 +38,9 @@ PID_FILES = {
 #: A kill reads these of its victim one after another.
 VICTIM_FIELDS = sum(1 << PID_FILES[name] for name in ("status", "cmdline", "stat"))
 _OPS = {FileOp.OPEN: "open", FileOp.IO: "read", FileOp.REFUSED: "open"}
-#: How many likely victims come with each sample. One is enough for most kills; each costs the device three files.
-CANDIDATES = 2
+#: How many likely victims come with each sample. One is enough for nearly every kill: cached apps differ in their
+#: scores. Each costs the device three files and the way to the host another 2 KB.
+CANDIDATES = 1
 
 
 def candidate_fields(*, per_app_memcg: bool) -> int:
@@ -62,7 +67,10 @@ _NOBODY = _Nobody()
 
 
 class SampledFiles:
-    """Files of the device during one wake-up. ``sampled_ns``: device time of the sample, 0 if none was taken."""
+    """Files of the device during one wake-up.
+
+    ``sampled_ns`` and ``complete_ns``: device time at which the sample was begun and over, 0 if none was taken.
+    """
 
     def __init__(self, stream: Asker, candidate_fields: int = VICTIM_FIELDS) -> None:
         self._stream = stream
@@ -70,7 +78,7 @@ class SampledFiles:
         self._files: dict[int, FileText] = {}
         self._pids: dict[int, PidEntry] = {}
         self._sizes: dict[int, str | FileError] = {}
-        self.sampled_ns = 0
+        self.sampled_ns = self.complete_ns = 0
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> SampledFiles:
@@ -84,7 +92,7 @@ class SampledFiles:
         self._files.clear()
         self._pids.clear()
         self._sizes.clear()
-        self.sampled_ns = 0
+        self.sampled_ns = self.complete_ns = 0
         if snapshot is not None:
             self._take(snapshot)
 
@@ -141,6 +149,7 @@ class SampledFiles:
 
     def _take(self, snapshot: Snapshot) -> None:
         self.sampled_ns = self.sampled_ns or snapshot.begin_ns
+        self.complete_ns = self.complete_ns or snapshot.end_ns
         self._files.update({entry.file: entry for entry in snapshot.files})
         for candidate in snapshot.candidates:
             self._pids.setdefault(candidate.pid, candidate)

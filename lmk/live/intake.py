@@ -7,7 +7,10 @@ processes are dead, the helper's handles by pid, and kills whose story is not co
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 from typing import Any, Protocol
+
+import attrs
 
 from lmk.device import helper_messages as m
 from lmk.device.helper_types import ControlEvent, ControlFlag, ControlPid, ReapMethod
@@ -25,6 +28,25 @@ REAP_NAMES = {
 }
 
 
+@attrs.frozen(kw_only=True)
+class KillPath:
+    """Where the time of one kill went before it was sent; device time, all but the first as the host estimates it.
+
+    ``woke_ns``: the helper's wake-up (a poll: its sample begun), 0 if unknown; ``sampled_ns``: the sample was complete.
+    """
+
+    woke_ns: int
+    sampled_ns: int
+    arrived_ns: int
+    sent_ns: int
+
+    def legs_us(self, received_ns: int, signal_ns: int) -> dict[str, int]:
+        """What each leg took; the helper had the Kill at ``received_ns``."""
+        moments = (self.woke_ns, self.sampled_ns, self.arrived_ns, self.sent_ns, received_ns, signal_ns)
+        names = ("sampling_us", "to_host_us", "deciding_us", "to_device_us", "signalling_us")
+        return {name: (end - start) // 1000 for name, (start, end) in zip(names, pairwise(moments), strict=True)}
+
+
 class Listener(Protocol):
     """What a run wants to know beside the policy's own exchanges."""
 
@@ -37,6 +59,12 @@ class Listener(Protocol):
     def device_event(self, t_ns: int, kind: str, body: dict[str, Any]) -> None:
         """The helper reported something: exit, oom, failsafe."""
 
+    def busy(self) -> None:
+        """Something came that may be decided on: leave the processor alone until ``idle``."""
+
+    def idle(self) -> None:
+        """Nothing is to be decided; the next thing is a wait."""
+
     def housekeeping(self) -> str | None:
         """Called while waiting, several times a second; a reason ends the run."""
 
@@ -44,18 +72,22 @@ class Listener(Protocol):
 class Intake:
     """Feed it messages with ``take``; collect events with ``pop``."""
 
-    def __init__(self, clock: DeviceClock, files: SampledFiles, listener: Listener) -> None:
+    def __init__(self, clock: DeviceClock, files: SampledFiles, listener: Listener, *, dry_run: bool = False) -> None:
         self._clock = clock
+        self._dry_run = dry_run
         self._files = files
         self._listener = listener
         self._events: deque[api.Event] = deque()
+        self._injected: deque[api.Event] = deque()  # delivered before _events: they are older
         self._registered: deque[ControlPid] = deque()  # with the packets in _events
         self._alone: deque[api.Event] = deque()  # events that never share a Wakeup
         self._exited: set[int] = set()
-        self._kills: dict[int, int] = {}  # request id of a kill -> device time of the wake-up that led to it
+        self._kills: dict[int, KillPath] = {}  # by request id
         self._open: set[int] = set()  # connections the policy knows
         self._unconfirmed: set[int] = set()  # of them, those not heard of since the stream came back
         self.watched: set[int] = set()
+        #: dry run: processes that would have been killed and live on, until somebody takes note
+        self.spared: list[int] = []
         #: what the helper did for each PROCPRIO of the packets just delivered, by pid and in order
         self.registered: dict[int, deque[ControlPid]] = {}
         #: pid -> (handle, start time in ticks, errno of opening it) in the helper's table
@@ -66,17 +98,21 @@ class Intake:
         self._levels = [0, 0, 0]
         #: device time at which the helper woke for the events being delivered; 0 for a poll
         self.woke_ns = 0
+        #: when the sample of the present wake-up was here
+        self.arrived_ns = 0
 
     def inject(self, event: api.Event) -> None:
         """Deliver an event that does not come from the helper (a process table taken over from /proc)."""
-        self._events.append(event)
+        self._injected.append(event)
 
     def pop(self) -> api.Wakeup | None:
         """What one epoll_wait would return now; None if it would block."""
         if self._alone:
             return api.Wakeup((self._alone.popleft(),))
         events: list[api.Event] = [api.ExitEvent(handle) for handle in sorted(self._exited & self.watched)]
+        events.extend(self._injected)
         events.extend(self._events)
+        self._injected.clear()
         self._events.clear()
         self.registered = {}
         for process in self._registered:
@@ -108,13 +144,9 @@ class Intake:
             self._events.remove(event)
         return api.MemoryEvents(tuple(entry for event in waiting for entry in event.entries or ()))
 
-    def sent_kill(self, request_id: int, woke_ns: int) -> None:
-        """A kill was requested under this id, because of a wake-up at ``woke_ns``."""
-        self._kills[request_id] = woke_ns
-
-    def pretend_exit(self, handle: int) -> None:
-        """Dry run: to the policy this process is dead."""
-        self._exited.add(handle)
+    def sent_kill(self, request_id: int, path: KillPath) -> None:
+        """A kill was requested under this id."""
+        self._kills[request_id] = path
 
     def forget(self, handle: int) -> None:
         """The policy closed this handle."""
@@ -126,6 +158,7 @@ class Intake:
             case m.Pressure():
                 self._clock.reached(message.wake_ns)
                 self.woke_ns = message.wake_ns
+                self.arrived_ns = self._clock.now_ns()
                 self._files.begin(message.snapshot)
                 self._listener.sampled(message.begin_ns, self._files)
                 for level in range(3):
@@ -180,11 +213,17 @@ class Intake:
             self._events.append(api.ReaperFailureEvent(message.pid))
             self._kills.pop(request_id, None)
             return
-        woke_ns = self._kills.pop(request_id, 0)
+        path = self._kills.pop(request_id, None)
         values: dict[str, int] = {"t_ns": message.signal_ns}
-        if woke_ns:
-            values["event_to_signal_us"] = (message.signal_ns - woke_ns) // 1000
+        if path is not None and path.woke_ns:
+            values["event_to_signal_us"] = (message.signal_ns - path.woke_ns) // 1000
+            body = {"pid": message.pid, **path.legs_us(message.received_ns, message.signal_ns)}
+            self._listener.device_event(message.signal_ns, "kill_path", body)
         self._listener.kill_outcome(message.pid, **values)
+        if self._dry_run:
+            # To the policy the victim is dead at once; on the device nothing has happened to it.
+            self._exited.add(message.handle)
+            self.spared.append(message.pid)
 
     def _killed(self, message: m.Killed) -> None:
         method = ReapMethod(message.method)

@@ -45,6 +45,16 @@ class RunListener:
         self._writer.device_event(EventRow(t_ns=t_ns, kind=kind, body=body))
         if kind == "oom":
             self._kernel_oom(t_ns, body)
+        elif kind == "exit":
+            self._journal.exited(int(body["pid"]))
+
+    def busy(self) -> None:
+        """See ``Listener``: the record's thread waits."""
+        self._writer.hold()
+
+    def idle(self) -> None:
+        """See ``Listener``."""
+        self._writer.release()
 
     def housekeeping(self) -> str | None:
         """See ``Listener``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -16,7 +17,6 @@ from lmk import __version__, subproc
 from lmk.backends.hostload import HostLoad
 from lmk.backends.qemu import QemuGuest
 from lmk.config.device import DeviceConfig
-from lmk.config.expect import evaluate
 from lmk.config.scenario import Scenario
 from lmk.config.timeline import Timeline
 from lmk.device.adb import AdbDevice
@@ -28,29 +28,25 @@ from lmk.device.helper_types import FailsafeMode, SettingItem, SettingsFlag
 from lmk.engine.kills import KillJournal
 from lmk.engine.loop import run_policy
 from lmk.engine.observer import RecordingObserver
-from lmk.errors import LmkError
 from lmk.live.apps import AppDriver
 from lmk.live.clock import DeviceClock
 from lmk.live.devices import OpenDevice, TargetName, open_device
-from lmk.live.files import CANDIDATES, SAMPLE_MASK, candidate_fields
+from lmk.live.files import CANDIDATES, SAMPLE_MASK, VMSTAT_NAMES, candidate_fields
 from lmk.live.listener import RunListener
 from lmk.live.steady import SteadyStream
-from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, stock_lmkd_runs
+from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, stock_lmkd_runs, transport_cpus
 from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget, reap_method
 from lmk.live.watcher import Watcher
 from lmk.policy.api import Policy, Request
 from lmk.policy.lmkd.params import load_params
 from lmk.policy.lmkd.versions import behaviour
-from lmk.record.reader import RecordReader
 from lmk.record.schema import KillRow
-from lmk.record.writer import RecordWriter, update_meta
-from lmk.report.summary import run_json
+from lmk.record.writer import RecordWriter
+from lmk.recorded import record_run
 
 #: A decision must not wait for the interpreter to switch threads (5 ms by default).
-_SWITCH_INTERVAL_S = 0.0005
-#: In a dry run nobody tells us of changed scores: how often /proc is looked through.
-_REFRESH_S = 1.0
+_SWITCH_INTERVAL_S = 0.00005
 
 
 @attrs.frozen(kw_only=True)
@@ -71,27 +67,7 @@ class Plan:
 
 def run_live(plan: Plan, watcher: Watcher) -> dict[str, Any]:
     """Do it; returns the JSON object of the run. The record is complete up to any failure, which is raised."""
-    with RecordWriter(plan.run_dir) as writer:
-        writer.meta(_facts(plan))
-        why = "cut short"
-        complete = False
-        try:
-            why, complete = _Session(plan, writer, watcher).run(), True
-        except BaseException as error:
-            why = error.cause if isinstance(error, LmkError) else type(error).__name__
-            raise
-        finally:
-            writer.meta({"complete": complete, "why": why})
-    return finish_record(plan.run_dir, plan.scenario)
-
-
-def finish_record(run_dir: Path, scenario: Scenario) -> dict[str, Any]:
-    """Judge the scenario's expectations on what was recorded and store the verdicts; returns the JSON object."""
-    with RecordReader(run_dir) as reader:
-        verdicts = evaluate(scenario.expect, run_json(reader))
-    update_meta(run_dir, {"expectations": verdicts})
-    with RecordReader(run_dir) as reader:
-        return run_json(reader)
+    return record_run(plan.run_dir, _facts(plan), plan.scenario, lambda writer: _Session(plan, writer, watcher).run())
 
 
 def _facts(plan: Plan) -> dict[str, Any]:
@@ -116,14 +92,14 @@ class _Session:
         self._watcher = watcher
         self._clock = DeviceClock()
         self._apps: AppDriver | None = None
-        self._taken: TakenTable | None = None
         self._candidate_fields = 0
-        self._refreshed_s = time.monotonic()
 
     def run(self) -> str:
         plan, progress = self._plan, self._watcher.progress
         before_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        # What is there by now stays: nobody has to look through it again in the middle of a decision.
+        gc.freeze()
         try:
             with contextlib.closing(open_device(plan.target, plan.config, plan.run_dir, progress)) as device:
                 pids = own_pids(device)
@@ -135,6 +111,7 @@ class _Session:
                 self._writer.meta({"host_load": round(result.other_fraction, 3), "disturbed": result.disturbed})
                 return why
         finally:
+            gc.unfreeze()
             sys.setswitchinterval(before_s)
 
     def _run_on(self, adb: AdbDevice) -> str:
@@ -144,7 +121,8 @@ class _Session:
         stock = stock_lmkd_runs(properties)
         params = load_params(properties, behaviour(plan.config.android))
         self._candidate_fields = candidate_fields(per_app_memcg=params.per_app_memcg)
-        with SteadyStream(self._connector(adb)) as stream, self._taken_over(stream, stock):
+        with SteadyStream(self._connector(adb)) as stream, self._taken_over(stream, properties):
+            hello = stream.hello
             self._measure_clock(stream)
             self._note_device(adb, stream)
             apps = AppDriver(
@@ -165,10 +143,12 @@ class _Session:
             )
             observer = RecordingObserver(self._writer, target.woke_ns)
             if plan.dry_run or stock:
-                self._taken = TakenTable(stream, target.inject)
-                self._taken.refresh()
-                if not plan.dry_run:
-                    self._taken.leave()
+                taken = TakenTable(stream, target.inject)
+                taken.refresh()
+                if plan.dry_run:
+                    target.follow(taken)
+                else:
+                    taken.leave()
             self._watcher.progress("starting the apps", None)
             apps.start()
             try:
@@ -177,7 +157,7 @@ class _Session:
                 apps.close()
             self._note_duration(apps)
             if plan.dry_run:
-                self._writer.meta({"device_kills": logged_kills(adb)})
+                self._writer.meta({"device_kills": logged_kills(adb, hello)})
             return why
 
     def _connector(self, adb: AdbDevice) -> Callable[[], HelperStream]:
@@ -195,18 +175,22 @@ class _Session:
         return connect
 
     @contextlib.contextmanager
-    def _taken_over(self, stream: SteadyStream, stock: bool) -> Iterator[None]:
+    def _taken_over(self, stream: SteadyStream, properties: dict[str, str]) -> Iterator[None]:
         """The device's own lmkd is out of the way meanwhile, and back afterwards."""
+        stock = stock_lmkd_runs(properties)
         if stock and not self._plan.dry_run:
             stream.request(Run(argv=("stop", SERVICE)), Ran)
-        flags = SettingsFlag.MEMEVENTS | SettingsFlag.OOM
+        flags = SettingsFlag.OOM
         flags |= SettingsFlag.DRY_RUN if self._plan.dry_run else SettingsFlag.SERVE_LMKD | SettingsFlag.WRITE_ADJ
+        failsafe = FailsafeMode.HANDBACK if stock else FailsafeMode.KILL
         settings = Settings(
-            failsafe_mode=FailsafeMode.HANDBACK if stock else FailsafeMode.KILL,
+            failsafe_mode=FailsafeMode.OFF if self._plan.dry_run else failsafe,
+            main_cpus=transport_cpus(properties),
             sample_files=SAMPLE_MASK,
             candidates=CANDIDATES,
             candidate_fields=self._candidate_fields,
             flags=flags,
+            vmstat_names=VMSTAT_NAMES,
         )
         results = stream.request(settings, SettingsDone).results
         self._writer.meta({"helper": {SettingItem(x.item).name.lower(): x.error for x in results}})
@@ -242,9 +226,6 @@ class _Session:
 
     def _still_running(self) -> str | None:
         assert self._apps is not None
-        if self._plan.dry_run and self._taken is not None and time.monotonic() - self._refreshed_s > _REFRESH_S:
-            self._refreshed_s = time.monotonic()
-            self._taken.refresh()
         zero_ns = self._apps.zero_ns
         if zero_ns is not None:
             done_ms = (self._clock.now_ns() - zero_ns) // 1_000_000

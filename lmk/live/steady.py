@@ -39,6 +39,11 @@ class SteadyStream:
         self.lost = 0
 
     @property
+    def settings(self) -> r.Settings | None:
+        """What the helper was last told to do."""
+        return self._settings
+
+    @property
     def hello(self) -> m.Hello:
         """What the helper said of itself, last time."""
         return self._stream.hello

@@ -6,10 +6,15 @@ the helper's fail-safe when the host has vanished.
 
 from __future__ import annotations
 
+from typing import Any
+
 from lmk.device.adb import AdbDevice
+from lmk.device.helper_messages import Hello
+from lmk.engine.observer import LOG_TAG
 from lmk.logs.scan import scan_lines
 from lmk.policy.api import Memcg
 from lmk.procfs.properties import parse_getprop
+from lmk.units import NS_PER_MS
 
 SERVICE = "lmkd"
 
@@ -22,6 +27,15 @@ def read_properties(adb: AdbDevice) -> dict[str, str]:
 def stock_lmkd_runs(properties: dict[str, str]) -> bool:
     """Whether init says that the device's own lmkd is running."""
     return properties.get(f"init.svc.{SERVICE}") == "running"
+
+
+def transport_cpus(properties: dict[str, str]) -> int:
+    """Mask of the CPUs that carry the bytes between host and device, where the device says so; 0 where it does not.
+
+    The helper's main thread belongs there: a message to another CPU waits for what cannot be interrupted on that one.
+    """
+    text = properties.get("ro.lmk_guest.transport_cpus", "0")
+    return int(text) if text.isdecimal() else 0
 
 
 def parse_memcg(mounts: str) -> Memcg:
@@ -43,16 +57,31 @@ def find_memcg(adb: AdbDevice) -> Memcg:
     return parse_memcg(adb.check_shell("cat /proc/mounts"))
 
 
-def parse_kill_lines(log: str) -> list[dict[str, int | str | None]]:
-    """Kills that the device's own lmkd logged: pid, name, uid and oom_score_adj of each, in order."""
+def parse_kill_lines(log: str, now_ns: int, realtime_ns: int) -> list[dict[str, Any]]:
+    """Kills that the device's own lmkd logged (``logcat -v epoch``) since the device's clocks showed these times.
+
+    ``t_ns`` (monotonic), pid, name, uid and oom_score_adj of each, in order. A kill without such a time is left out: it
+    may be from before.
+    """
     return [
-        {"pid": report.pid, "name": report.name, "uid": report.uid, "oom_score_adj": report.adj}
+        {
+            "t_ns": report.stamp.ns - realtime_ns + now_ns,
+            "pid": report.pid,
+            "name": report.name,
+            "uid": report.uid,
+            "oom_score_adj": report.adj,
+        }
         for report in scan_lines(log.splitlines()).reports
         if report.kind == "lmkd"
+        and report.stamp is not None
+        and report.stamp.dated
+        and not report.stamp.boot
+        # logcat tells milliseconds, rounded down
+        and report.stamp.ns >= realtime_ns - realtime_ns % NS_PER_MS
     ]
 
 
-def logged_kills(adb: AdbDevice) -> list[dict[str, int | str | None]]:
-    """What the device's lmkd has killed, as far as its log reaches back; empty where there is no logcat."""
-    result = adb.shell("logcat -d -s lowmemorykiller")
-    return parse_kill_lines(result.stdout) if result.exit_code == 0 else []
+def logged_kills(adb: AdbDevice, hello: Hello) -> list[dict[str, Any]]:
+    """What the device's lmkd has killed since the helper said hello; empty where there is no logcat."""
+    result = adb.shell(f"logcat -d -v epoch -s {LOG_TAG}")
+    return parse_kill_lines(result.stdout, hello.now_ns, hello.realtime_ns) if result.exit_code == 0 else []

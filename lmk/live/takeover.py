@@ -37,6 +37,7 @@ class TakenTable:
         self._stream = stream
         self._inject = inject
         self._known: dict[tuple[int, int], int] = {}
+        self._again: set[tuple[int, int]] = set()
         self._connected = False
 
     def refresh(self) -> int:
@@ -53,11 +54,20 @@ class TakenTable:
             self._send(ProcRemove(pid=gone[0]))
             changes += 1
         for key, row in sorted(current.items(), key=lambda item: (item[1].start_ticks, item[1].pid)):
-            if self._known.get(key) != row.oom_score_adj:
+            if self._known.get(key) != row.oom_score_adj or key in self._again:
                 self._known[key] = row.oom_score_adj
                 self._send(ProcPrio(pid=row.pid, uid=row.uid, adj=row.oom_score_adj))
                 changes += 1
+        self._again.clear()
         return changes
+
+    def again(self, pid: int) -> None:
+        """The policy has dropped this process although it lives: the next refresh delivers it once more.
+
+        So are all others of its score, in their order: whoever is registered comes last in its slot.
+        """
+        adjs = {adj for (known, _), adj in self._known.items() if known == pid}
+        self._again |= {key for key, adj in self._known.items() if adj in adjs}
 
     def leave(self) -> None:
         """Hang up, so that the records belong to nobody: whoever registers a process next owns it."""

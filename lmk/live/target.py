@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+
+import attrs
 
 from lmk.device import helper_messages as m
 from lmk.device import helper_requests as r
@@ -20,15 +23,19 @@ from lmk.device.helper_types import (
     ControlPid,
     FileOp,
     KillFlag,
+    SettingItem,
+    SettingsFlag,
     TriggerKind,
     WatchItem,
 )
+from lmk.engine.observer import LOG_TAG
 from lmk.engine.target import RunOver
 from lmk.live.clock import DeviceClock
 from lmk.live.files import SAMPLE_MASK, VICTIM_FIELDS, Asker, SampledFiles
-from lmk.live.intake import Intake, Listener
+from lmk.live.intake import Intake, KillPath, Listener
 from lmk.live.log_wire import EVENTS_LOG, MAIN_LOG, event_payload, main_payload
 from lmk.live.takeover import CONNECTION as TAKEN_OVER
+from lmk.live.takeover import TakenTable
 from lmk.policy import api
 from lmk.policy.decision import Decision
 from lmk.policy.lmkd.memcg import resolve_attribute
@@ -38,9 +45,13 @@ _OPS = {FileOp.NONE: "write", FileOp.OPEN: "open", FileOp.IO: "write", FileOp.RE
 _TGID = re.compile(r"^Tgid:\s*(\d+)", re.MULTILINE)
 #: How often the counters are sampled while nothing else does.
 SAMPLE_INTERVAL_MS = 250
+HOUSEKEEPING_INTERVAL_MS = 100
+#: Dry run: how old the table may be that a decision is made on. Looking through /proc takes some milliseconds.
+FOLLOW_INTERVAL_MS = 200
+#: Never the id of a request that is answered as an event.
+DRY_KILL = 0
 #: A helper names its clients right after its hello; those not named by then are gone.
 CLIENTS_NAMED_MS = 500
-LOG_TAG = "lowmemorykiller"
 KILLINFO_TAG = 10195355
 
 
@@ -50,6 +61,10 @@ class Stream(Asker, Protocol):
     @property
     def hello(self) -> m.Hello:
         """What the helper said of itself."""
+
+    @property
+    def settings(self) -> r.Settings | None:
+        """What the helper was last told to do."""
 
     @property
     def lost(self) -> int:
@@ -94,7 +109,10 @@ class LiveTarget:
         self._memcg = memcg
         self._dry_run = dry_run
         self._files = SampledFiles(stream, candidate_fields)
-        self._intake = Intake(clock, self._files, listener)
+        self._intake = Intake(clock, self._files, listener, dry_run=dry_run)
+        self._taken: TakenTable | None = None
+        self._followed_at_ns = 0
+        self._kept_house_ns = 0
         self._written_adj: dict[int, int] = {}
         self._cgroups: dict[int, str] = {}
         self._stat_paths: dict[str, int] = {}
@@ -124,6 +142,10 @@ class LiveTarget:
         """See ``Intake.inject``."""
         self._intake.inject(event)
 
+    def follow(self, taken: TakenTable) -> None:
+        """Nobody registers processes here: read the table again and again, and before every decision."""
+        self._taken = taken
+
     # ---- waiting
 
     def _wait(self, request: api.Wait) -> api.Wakeup | RunOver:
@@ -132,6 +154,7 @@ class LiveTarget:
         self._intake.woke_ns = 0
         self._drain(0)
         while True:
+            self._follow()
             wakeup = self._intake.pop()
             if wakeup is not None:
                 return wakeup
@@ -142,15 +165,37 @@ class LiveTarget:
             until_ns = now_ns + SAMPLE_INTERVAL_MS * NS_PER_MS
             if deadline_ns is not None:
                 until_ns = min(until_ns, deadline_ns)
-            if not self._drain((until_ns - now_ns) / 1e9):
-                why = self._listener.housekeeping()
-                if why is not None:
-                    return RunOver(why)
+            self._listener.idle()
+            self._drain((until_ns - now_ns) / 1e9)
+            self._listener.busy()
+            why = self._keep_house()
+            if why is not None:
+                return RunOver(why)
+
+    def _follow(self) -> None:
+        if self._taken is None:
+            return
+        spared, self._intake.spared = self._intake.spared, []
+        for pid in spared:
+            self._taken.again(pid)
+        now_ns = self.now_ns()
+        if spared or now_ns - self._followed_at_ns >= FOLLOW_INTERVAL_MS * NS_PER_MS:
+            self._taken.refresh()
+            self._followed_at_ns = self.now_ns()
+
+    def _keep_house(self) -> str | None:
+        """Also while one event follows the other: a run must be able to end."""
+        now_ns = self.now_ns()
+        if now_ns - self._kept_house_ns < HOUSEKEEPING_INTERVAL_MS * NS_PER_MS:
+            return None
+        self._kept_house_ns = now_ns
+        return self._listener.housekeeping()
 
     def _drain(self, timeout_s: float) -> bool:
         """Take what has arrived, waiting at most so long for the first message; whether anything came."""
         came = False
         while (found := self._stream.next_event(0 if came else timeout_s)) is not None:
+            self._listener.busy()
             came = True
             self._notice_loss()
             self._intake.take(*found)
@@ -224,11 +269,12 @@ class LiveTarget:
         answer = self._files.read(request.path)
         if self._files.sampled_ns and not had_sample:
             self._sampled_at_ns = self._files.sampled_ns
+            self._intake.arrived_ns = self.now_ns()
             self._listener.sampled(self._files.sampled_ns, self._files)
         return answer
 
     def _cgroup_path(self, request: api.CgroupAttributePath) -> str | None:
-        """A process stays in the group it was registered in, so its cgroup file is read once."""
+        """A process stays in the group it was put into, though it may be registered before: its file is read once."""
         version = self._memcg.version
         if request.pid is None:
             return resolve_attribute(request.attribute, version, None)
@@ -236,6 +282,8 @@ class LiveTarget:
             answer = self._files.read_process(request.pid, "cgroup")
             if isinstance(answer, api.FileError):
                 return None
+            if answer.rstrip("\n").endswith(":/"):  # not yet in a group of its own
+                return resolve_attribute(request.attribute, version, answer)
             self._cgroups[request.pid] = answer
         path = resolve_attribute(request.attribute, version, self._cgroups[request.pid])
         if request.attribute == "MemStats" and path is not None:
@@ -251,10 +299,10 @@ class LiveTarget:
         return api.FileError(_OPS[FileOp(done.op)], done.error) if done.error else None
 
     def _set_oom_score_adj(self, request: api.SetOomScoreAdj) -> api.AdjWritten:
-        if self._dry_run:
+        self._written_adj[request.pid] = request.adj
+        if self._dry_run:  # it has this score already: that is where the packet came from
             self._intake.handles.pop(request.pid, None)
             return api.AdjWritten(request.pid)
-        self._written_adj[request.pid] = request.adj
         waiting = self._intake.registered.get(request.pid)
         if waiting:
             return self._written_by_helper(waiting.popleft())
@@ -297,26 +345,36 @@ class LiveTarget:
     def _kill(self, request: api.Kill) -> api.Killed:
         handle, start_ticks, _ = self._intake.handles.get(request.pid, (0, 0, 0))
         handle = request.handle if request.handle is not None else handle
-        if self._dry_run:
-            # To the policy the victim is dead at once; on the device nothing happens to it.
-            self._intake.pretend_exit(handle)
-            return api.Killed(0, queued=request.queue)
         adj = self._written_adj.get(request.pid)
         kill = r.Kill(
             handle=handle,
             pid=request.pid,
             start_ticks=start_ticks or self._files.start_ticks(request.pid) or 0,
+            signal=0 if self._dry_run else signal.SIGKILL,
             flags=KillFlag.BOOST
             | (KillFlag.CHECK_ADJ if adj is not None else 0)
             | (KillFlag.GROUP if request.group else 0),
             oom_score_adj=adj or 0,
         )
+        if self._dry_run:
+            # Waited for: whether he would have been killed decides what the table is from here on.
+            self._intake.sent_kill(DRY_KILL, self._kill_path())
+            self._intake.take(DRY_KILL, self._stream.request(kill, m.Signalled))
+            return api.Killed(0, queued=True)
         if self._kill_delay_ms:
             time.sleep(self._kill_delay_ms / MS_PER_S)
         request_id = self._stream.post(kill, as_event=True)
-        self._intake.sent_kill(request_id, self.woke_ns() or 0)
+        self._intake.sent_kill(request_id, self._kill_path())
         # Whether it worked comes with Signalled: lmkd does not wait for its reaper threads either.
         return api.Killed(0, queued=True)
+
+    def _kill_path(self) -> KillPath:
+        return KillPath(
+            woke_ns=self.woke_ns() or 0,
+            sampled_ns=self._files.complete_ns,
+            arrived_ns=self._intake.arrived_ns,
+            sent_ns=self.now_ns(),
+        )
 
     def _arm(self, arm: r.Arm) -> api.FileError | None:
         error = self._stream.request(arm, m.Armed).error
@@ -328,7 +386,12 @@ class LiveTarget:
         return self._arm(r.Arm(slot=request.level, kind=TriggerKind.VMPRESSURE, path=path, text=request.level_name))
 
     def _open_memory_events(self, _: api.OpenMemoryEvents) -> api.MemoryEventSupport:
-        if not self._stream.hello.capabilities & Capability.TRACE_MEMEVENTS:
+        if not self._stream.hello.capabilities & Capability.TRACE_MEMEVENTS or not self._stream.settings:
+            return api.MemoryEventSupport()
+        # Only now: reclaim makes 200 messages a second, and what the policy waits for would wait behind them.
+        wanted = self._stream.settings.flags | SettingsFlag.MEMEVENTS
+        done = self._stream.request(attrs.evolve(self._stream.settings, flags=wanted), m.SettingsDone)
+        if any(result.error for result in done.results if result.item == SettingItem.MEMEVENTS):
             return api.MemoryEventSupport()
         self._intake.memory_events = True
         return api.MemoryEventSupport(created=True, direct_reclaim=True, kswapd=True, fd=0)

@@ -7,6 +7,11 @@ from lmk.procfs.psi import parse_pressure
 from lmk.procfs.vmstat import parse_vmstat
 from lmk.record.schema import CounterRow
 
+#: What ``counter_row`` looks for in /proc/vmstat.
+VMSTAT_NAMES = (
+    *("workingset_refault_file", "workingset_refault", "pgscan_direct", "pgscan_kswapd", "pswpin", "pswpout"),
+)
+
 
 def counter_row(t_ns: int, meminfo: str | None, vmstat: str | None, psi_memory: str | None) -> CounterRow:
     """None for a file means that it could not be read: its numbers are then None, never 0."""

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class RecordWriter:
         if self.path.exists():
             raise InfraError(f"{self.path} exists already", "give every run a directory of its own")
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._held: deque[_Job] = deque()
+        self._holding = False
         self._error: Exception | None = None
         self._next_kill = 1
         self._next_seq = 1
@@ -77,7 +80,7 @@ class RecordWriter:
         """
         seq = self._next_seq
         self._next_seq += 1
-        self._jobs.put(lambda: self._step_statements(seq, t_ns, request, answer))
+        self._hand_over(lambda: self._step_statements(seq, t_ns, request, answer))
 
     def decision(
         self, t_ns: int, woke_ns: int | None, reason_code: int | None, victim: int | None, body: object
@@ -87,7 +90,7 @@ class RecordWriter:
         ``woke_ns``: when the device woke for it (a poll: took its sample); None where that means nothing.
         """
         sql = "INSERT INTO decision (t_ns, woke_ns, reason_code, victim_pid, body) VALUES (?, ?, ?, ?, ?)"
-        self._jobs.put(lambda: ((sql, (t_ns, woke_ns, reason_code, victim, _dump(to_plain(body, _inline)))),))
+        self._hand_over(lambda: ((sql, (t_ns, woke_ns, reason_code, victim, _dump(to_plain(body, _inline)))),))
 
     def kill(self, row: KillRow) -> int:
         """Record a kill; the id is for ``update_kill`` when its outcome arrives."""
@@ -117,7 +120,7 @@ class RecordWriter:
 
     def sample(self, t_ns: int, meminfo: str | None, vmstat: str | None, psi_memory: str | None) -> None:
         """Record a sample's numbers; the texts are parsed on the writer's thread."""
-        self._jobs.put(lambda: (self._counter_statement(counter_row(t_ns, meminfo, vmstat, psi_memory)),))
+        self._hand_over(lambda: (self._counter_statement(counter_row(t_ns, meminfo, vmstat, psi_memory)),))
 
     def app_event(self, row: EventRow) -> None:
         """Record what the app runner reported."""
@@ -134,11 +137,22 @@ class RecordWriter:
         """Record a log line."""
         self._put("INSERT INTO log (t_ns, level, tag, text) VALUES (?, ?, ?, ?)", attrs.astuple(row))
 
+    def hold(self) -> None:
+        """Only collect what comes until ``release``: the writer's thread would take the interpreter from a decision."""
+        self._holding = True
+
+    def release(self) -> None:
+        """Write what was collected."""
+        self._holding = False
+        while self._held:
+            self._jobs.put(self._held.popleft())
+
     def close(self) -> None:
         """Write what is queued and close the file. Raises InfraError if the disk refused anything."""
         if self._closed:
             return
         self._closed = True
+        self.release()
         self._jobs.put(None)
         self._thread.join()
         if self._error is not None:
@@ -146,8 +160,14 @@ class RecordWriter:
                 f"the record {self.path} could not be written: {self._error}", "see whether the disk is full"
             )
 
+    def _hand_over(self, job: _Job) -> None:
+        if self._holding:
+            self._held.append(job)
+        else:
+            self._jobs.put(job)
+
     def _put(self, sql: str, values: tuple[Any, ...]) -> None:
-        self._jobs.put(lambda: ((sql, values),))
+        self._hand_over(lambda: ((sql, values),))
 
     @staticmethod
     def _counter_statement(row: CounterRow) -> _Statement:

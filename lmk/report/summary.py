@@ -23,7 +23,7 @@ JSON_SCHEMA = 1
 def run_json(record: RecordReader) -> dict[str, Any]:
     """The whole object for one run."""
     meta = record.meta
-    kills = [kill_json(k, record.zero_ns) for k in record.kills()]
+    kills = record.kills()
     return {
         "schema": JSON_SCHEMA,
         "config": meta.get("config"),
@@ -38,21 +38,41 @@ def run_json(record: RecordReader) -> dict[str, Any]:
         "complete": meta.get("complete", False),
         "record": str(record.path.parent),
         "device": meta.get("device"),
-        "dry_run": dry_run_json(meta, kills) if meta.get("dry_run") else None,
-        "kills": kills,
+        "dry_run": dry_run_json(meta, kills, record.zero_ns) if meta.get("dry_run") else None,
+        "kills": [kill_json(kill, record.zero_ns) for kill in kills],
         "summary": summary_json(record),
     }
 
 
-def dry_run_json(meta: dict[str, Any], kills: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How what was decided agrees with what the device's own lmkd killed meanwhile (by pid)."""
+def dry_run_json(meta: dict[str, Any], kills: Sequence[KillRow], zero_ns: int) -> dict[str, Any]:
+    """How what was decided agrees with what the device's own lmkd killed meanwhile: the same process, at any time.
+
+    ``processes`` has everybody whom either chose, with the time of the first decision and of the death.
+    """
+    chosen: dict[int, dict[str, Any]] = {}
+    for kill in kills:
+        if kill.dry and kill.pid not in chosen:
+            chosen[kill.pid] = _choice(kill.pid, kill.name, kill.oom_score_adj)
+            chosen[kill.pid]["decided_t_ms"] = (kill.t_ns - zero_ns) // NS_PER_MS
     device = meta.get("device_kills") or []
-    ours = {kill["pid"] for kill in kills if kill["dry_run"]}
+    for death in device:
+        choice = chosen.setdefault(death["pid"], _choice(death["pid"], death["name"], death["oom_score_adj"]))
+        choice["killed_t_ms"] = (death["t_ns"] - zero_ns) // NS_PER_MS
+    processes = sorted(chosen.values(), key=_first_ms)
     return {
-        "decided": len(ours),
+        "decided": sum(p["decided_t_ms"] is not None for p in processes),
         "device_kills": device,
-        "agreed": sum(kill["pid"] in ours for kill in device),
+        "agreed": sum(p["decided_t_ms"] is not None and p["killed_t_ms"] is not None for p in processes),
+        "processes": processes,
     }
+
+
+def _choice(pid: int, name: str | None, oom_score_adj: int | None) -> dict[str, Any]:
+    return {"pid": pid, "name": name, "oom_score_adj": oom_score_adj, "decided_t_ms": None, "killed_t_ms": None}
+
+
+def _first_ms(choice: dict[str, Any]) -> int:
+    return int(min(t for t in (choice["decided_t_ms"], choice["killed_t_ms"]) if t is not None))
 
 
 def kill_json(kill: KillRow, zero_ns: int) -> dict[str, Any]:

@@ -15,7 +15,10 @@ _TIER_STYLE = {"foreground": "bold red", "visible": "red", "perceptible": "yello
 
 def run_tables(run: dict[str, Any]) -> RenderableType:
     """Everything ``lmk run`` shows after a run."""
-    parts: list[RenderableType] = [kill_table(run), summary_table(run)]
+    parts: list[RenderableType] = [kill_table(run)]
+    if run.get("dry_run"):
+        parts.append(agreement_table(run["dry_run"]))
+    parts.append(summary_table(run))
     if run["summary"]["expectations"]:
         parts.append(expectation_table(run))
     return Group(*parts)
@@ -96,6 +99,18 @@ def summary_table(run: dict[str, Any]) -> RenderableType:
     return table
 
 
+def agreement_table(dry: dict[str, Any]) -> RenderableType:
+    """A dry run beside the device's own lmkd: whom either chose, and when."""
+    table = Table(title="Agreement", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("process", overflow="fold", ratio=1)
+    for heading in ("adj", "decided s", "the device's lmkd s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for process in dry["processes"]:
+        times = (_scaled(process[name], 1000, 2) for name in ("decided_t_ms", "killed_t_ms"))
+        table.add_row(process["name"] or f"pid {process['pid']}", _number(process["oom_score_adj"]), *times)
+    return table if dry["processes"] else Text("Neither chose anybody.")
+
+
 def expectation_table(run: dict[str, Any]) -> RenderableType:
     """Each expectation of the scenario: met or not, seen against allowed."""
     table = Table(title="Expectations", title_justify="left", box=None, header_style="bold", pad_edge=False)
@@ -128,3 +143,25 @@ def _number(value: float | None) -> str:
 
 def _scaled(value: int | None, divisor: int, digits: int) -> str:
     return "-" if value is None else f"{value / divisor:.{digits}f}"
+
+
+def beside_tables(both: dict[str, Any]) -> RenderableType:
+    """What ``lmk run --beside-sim`` shows in the end."""
+    kills = both["kills"]
+    table = Table(
+        title="Simulated beside emulated", title_justify="left", box=None, header_style="bold", pad_edge=False
+    )
+    table.add_column("figure", overflow="fold", ratio=1)
+    for heading in ("simulated", "emulated", "difference"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in both["figures"]:
+        difference = row["difference_pct"]
+        shown = "" if difference is None else f"{difference:+.0f} %"
+        table.add_row(row["name"].replace("_", " "), _number(row["simulated"]), _number(row["emulated"]), shown)
+    matched = len(kills["matched"])
+    agreement = (
+        f"The same app was killed within {kills['window_ms'] / 1000:.0f} s in both: {matched} of {kills['simulated']} "
+        f"simulated and {kills['emulated']} emulated kills (F1 {_number(kills['f1'])}). One run a side: the emulator "
+        "differs from itself too (lmk validate)."
+    )
+    return Group(table, Text(agreement))

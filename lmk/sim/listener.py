@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from lmk.engine.kills import KillJournal
@@ -34,13 +35,17 @@ class SimListener(Protocol):
 class RecordingListener:
     """Implements ``SimListener`` with a record."""
 
-    def __init__(self, writer: RecordWriter, journal: KillJournal) -> None:
+    def __init__(
+        self, writer: RecordWriter, journal: KillJournal, on_started: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._writer = writer
         self._journal = journal
+        self._on_started = on_started
 
     def started(self, t_ns: int) -> None:
         """See ``SimListener``."""
         self._writer.meta({"zero_ns": t_ns})
+        self._on_started(t_ns)
 
     def app_event(self, t_ns: int, kind: str, body: dict[str, Any]) -> None:
         """See ``SimListener``."""

@@ -11,18 +11,15 @@ import attrs
 from lmk import __version__
 from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
-from lmk.config.expect import evaluate
 from lmk.config.scenario import Scenario
 from lmk.config.timeline import Timeline
 from lmk.engine.kills import KillJournal
 from lmk.engine.loop import Observer, run_policy
 from lmk.engine.observer import RecordingObserver
-from lmk.errors import LmkError
 from lmk.policy.api import EventLog, Kill, Log, Policy, ReadProcess, Request, SetOomScoreAdj, Wait
 from lmk.policy.decision import Decision
-from lmk.record.reader import RecordReader
-from lmk.record.writer import RecordWriter, update_meta
-from lmk.report.summary import run_json
+from lmk.record.writer import RecordWriter
+from lmk.recorded import record_run
 from lmk.sim.listener import RecordingListener
 from lmk.sim.target import SimTarget
 
@@ -50,30 +47,18 @@ class SimPlan:
     scenario_text: str | None = None
     #: Answer the policy with /proc text instead of values; slower, with the same result.
     text: bool = False
+    #: Told when the scenario begins.
+    on_started: Callable[[int], None] = lambda _: None
 
 
 def run_sim(plan: SimPlan) -> dict[str, Any]:
     """Do it; returns the JSON object of the run. Raises LmkError, with the record complete up to then."""
-    with RecordWriter(plan.run_dir) as writer:
-        writer.meta(_facts(plan))
-        why, complete = "cut short", False
-        try:
-            why, complete = _simulate(plan, writer), True
-        except LmkError as error:
-            why = error.cause
-            raise
-        finally:
-            writer.meta({"complete": complete, "why": why})
-    with RecordReader(plan.run_dir) as reader:
-        result = run_json(reader)
-    update_meta(plan.run_dir, {"expectations": evaluate(plan.scenario.expect, result)})
-    with RecordReader(plan.run_dir) as reader:
-        return run_json(reader)
+    return record_run(plan.run_dir, _facts(plan), plan.scenario, lambda writer: _simulate(plan, writer))
 
 
 def _simulate(plan: SimPlan, writer: RecordWriter) -> str:
     journal = KillJournal(writer)
-    listener = RecordingListener(writer, journal)
+    listener = RecordingListener(writer, journal, plan.on_started)
     long = plan.timeline.duration_ms >= LONG_RUN_MS
     target = SimTarget(
         plan.config,

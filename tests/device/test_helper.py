@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -279,6 +280,26 @@ def test_files_by_path_only_where_allowed(stream: HelperStream, tmp_path: Path, 
     ]
 
 
+def sampled_vmstat(stream: HelperStream, proc: ProcRoot, text: str) -> str:
+    proc.write("vmstat", text)
+    return stream.request(GetSample(files=1 << FileId.VMSTAT), Sample).files[0].data.decode()
+
+
+def test_only_the_wanted_lines_of_vmstat(helper: LocalHelper, proc: ProcRoot) -> None:
+    names = "nr_free_pages,pgscan_direct,absent"
+    wish = Settings(flags=0, main_priority=0, reaper_priority=0, vmstat_names=names)
+    with helper.connect(wish) as connected:
+        text = "nr_free_pages 1\nnr_free 2\npgscan_direct 30\npgscan_direct_throttle 4\npgscan 5\n"
+        assert sampled_vmstat(connected, proc, text) == "nr_free_pages 1\npgscan_direct 30\n"
+        changed = text.replace("30", "31")
+        assert sampled_vmstat(connected, proc, changed) == "nr_free_pages 1\npgscan_direct 31\n"
+        # Another kernel's lines, which only a test can see.
+        assert sampled_vmstat(connected, proc, "pgscan_direct 7") == "pgscan_direct 7"
+        assert sampled_vmstat(connected, proc, "") == ""
+        connected.request(attrs.evolve(wish, vmstat_names=""), SettingsDone)
+        assert sampled_vmstat(connected, proc, text) == text
+
+
 def test_processes_sizes_and_missing_ones(stream: HelperStream, proc: ProcRoot) -> None:
     proc.add_process(4242, name="com.example.maps", rss_kib=8192)
     mask = 1 << PidField.STATUS | 1 << PidField.CMDLINE | 1 << PidField.OOM_SCORE_ADJ
@@ -300,6 +321,20 @@ def test_the_table_of_all_processes_comes_in_parts(stream: HelperStream, proc: P
     row = next(row for row in rows if row.pid == 1050)
     assert (row.uid, row.oom_score_adj, row.start_ticks, row.name) == (10050, 900, 2100, "app1050")
     assert row.rss_pages == 100
+
+
+def test_the_table_of_all_processes_tells_what_proc_says_and_not_what_was_registered(
+    stream: HelperStream, proc: ProcRoot
+) -> None:
+    with sleeper() as pid:
+        proc.add_process(pid, oom_score_adj=0, start_ticks=77, uid=10001)
+        stream.request(Watch(items=(WatchItem(pid=pid, uid=1, oom_score_adj=0),)), Watched)
+        proc.write(f"{pid}/oom_score_adj", "900\n")
+        (row,) = stream.table(TableWhich.ALL)
+        assert (row.oom_score_adj, row.uid) == (900, 10001)
+        assert row.handle
+        (row,) = stream.table(TableWhich.REGISTERED)
+        assert (row.oom_score_adj, row.uid) == (0, 1)
 
 
 # --- registering and writing -----------------------------------------------------------------------------------

@@ -125,6 +125,31 @@ def test_a_victims_memory_comes_back(device: QemuGuest, process: HelperProcess, 
             assert story.reap_error in (0, 3) and story.anon_kib_after < 1024
 
 
+@pytest.mark.parametrize("method", [ReapMethod.AUTO, ReapMethod.PROCESS_REAP, ReapMethod.NONE])
+def test_a_whole_cgroup_dies(device: QemuGuest, process: HelperProcess, method: ReapMethod) -> None:
+    with process.connect() as stream:
+        stream.request(SETTINGS, SettingsDone)
+        pid = app(stream, device, 40, 900)
+        others = [hog(device, 10) for _ in range(5)]
+        group = f"/sys/fs/cgroup/uid_10000/pid_{pid}"
+        device.adb.check_shell(f"mkdir -p {group}")
+        for member in (pid, *others):
+            device.adb.check_shell(f"echo {member} > {group}/cgroup.procs")
+        (row,) = stream.table(TableWhich.REGISTERED)
+        flags = KillFlag.GROUP
+        kill_id = stream.post(Kill(handle=row.handle, pid=pid, start_ticks=0, method=method, flags=flags))
+        signalled = stream.answer(kill_id)
+        assert isinstance(signalled, Signalled) and signalled.error == 0
+        story = expect(stream, Killed, 30)[1]
+        # Our kernel has cgroup.reap: the helper takes it unless told otherwise.
+        assert story.method == (ReapMethod.CGROUP if method == ReapMethod.AUTO else method)
+        assert story.group_members == (0 if method == ReapMethod.AUTO else 6)
+        assert story.reap_error == 0
+        wait_until(lambda: not any(alive(device, member) for member in others), "the end of the others", 10)
+        assert device.adb.check_shell(f"cat {group}/cgroup.procs").strip() == ""
+        device.adb.check_shell(f"rmdir {group}")
+
+
 def _anon_kib(guest: QemuGuest, pid: int) -> int:
     said = guest.adb.shell(f"grep RssAnon /proc/{pid}/status").stdout.split()
     return int(said[1]) if len(said) > 1 else 0

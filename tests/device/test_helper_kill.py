@@ -156,10 +156,15 @@ def test_a_reused_pid_is_never_killed(tmp_path: Path) -> None:
         ):
             assert kill(stream, request)[1].error == errno.ESTALE
         assert kill(stream, Kill(handle=entry.handle + 1, pid=process.pid, start_ticks=0))[1].error == errno.ESRCH
-        (proc.path / f"{process.pid}/stat").unlink()
-        assert kill(stream, Kill(pid=process.pid, start_ticks=111))[1].error == errno.ESRCH
         assert process.poll() is None
         nothing_of(stream, Killed, 0.1)
+
+
+def test_a_process_that_proc_does_not_know_is_gone(tmp_path: Path) -> None:
+    proc = ProcRoot(tmp_path / "proc")
+    with local_helper(tmp_path, proc_root=proc.path) as helper, helper.connect(QUIET) as stream, victim() as process:
+        assert kill(stream, Kill(pid=process.pid, start_ticks=111))[1].error == errno.ESRCH
+        assert process.poll() is None
 
 
 def test_a_dead_process_is_gone_not_killed(stream: HelperStream) -> None:
@@ -199,6 +204,11 @@ def test_a_dry_run_signals_nobody(helper: LocalHelper) -> None:
     with helper.connect(settings) as stream, victim() as process:
         answer = kill(stream, Kill(pid=process.pid, start_ticks=start_ticks(process.pid)))[1]
         assert answer.error == errno.EPERM
+        # What a dry run does instead: all the checks, and then no signal.
+        ticks = start_ticks(process.pid)
+        ask = Kill(pid=process.pid, start_ticks=ticks, signal=0, flags=KillFlag.CHECK_ADJ, oom_score_adj=-17)
+        assert kill(stream, ask)[1].error == errno.ECANCELED
+        assert kill(stream, Kill(pid=process.pid, start_ticks=ticks, signal=0))[1].error == 0
         assert not helper.lmkd_socket.exists()
         assert process.poll() is None
 

@@ -317,16 +317,18 @@ def test_control_packets_are_the_policys_byte_for_byte(name: str, golden_bytes: 
 @given(instances(requests.Settings))
 def test_the_helper_reads_settings_as_sent(wish: requests.Settings) -> None:
     encoded = wish.failsafe_trigger.encode(errors="surrogateescape")
+    names = wish.vmstat_names.encode(errors="surrogateescape")
     payload = codec.put_fields(wish, wish.layout)
     done = subprocess.run([helper_binary(), "--selftest-decode"], input=payload, capture_output=True, timeout=30)
-    if len(encoded) >= 64 or b"\0" in encoded or wish.failsafe_mode > 2:
+    if len(encoded) >= 64 or len(names) >= 1024 or b"\0" in encoded + names or wish.failsafe_mode > 2:
         assert done.stdout == b"bad\n"
         return
     s = wish
     numbers = [s.heartbeat_ms, s.main_priority, s.reaper_priority, s.main_cpus, s.reaper_cpus, s.sample_files]
     numbers += [s.candidates, s.candidate_fields, s.flags, s.reap_timeout_ms]
     head = f"{s.failsafe_ms} {s.failsafe_mode} {s.failsafe_min_adj} {s.failsafe_interval_ms} ["
-    assert done.stdout == head.encode() + encoded + b"] " + " ".join(map(str, numbers)).encode() + b"\n"
+    middle = " ".join(map(str, numbers)).encode()
+    assert done.stdout == head.encode() + encoded + b"] " + middle + b" [" + names + b"]\n"
 
 
 # --- the document ------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from lmk import subproc
+from lmk import apt, subproc
 from lmk.errors import LmkError
-from lmk.guest import apt, userland
+from lmk.guest import userland
 from lmk.kernel.bases import BASES, DEFAULT_BASE
 from lmk.kernel.build import find_kernel
 from lmk.kernel.cache import KernelImage

@@ -62,6 +62,24 @@ def package(tmp_path: Path, version: str = "6.12.1-1") -> KernelSource:
     return KernelSource(kind="package", path=tmp_path / "x.deb", version=version, digest=version)
 
 
+def test_what_the_tree_has_decides_not_its_version(tmp_path: Path) -> None:
+    series = make_series(tmp_path)
+    directory = series.patches[0].parent
+    (directory / "0001-next-to-it.patch").write_text(PATCH)
+    lines = "0001-change.patch [without process_mrelease]\n0001-next-to-it.patch [with process_mrelease]\n"
+    (directory / "series").write_text(lines)
+    series = load_series(tmp_path / "patches", "6.12")
+    tree = make_tree(tmp_path)
+    assert [patch.name for patch in series.for_tree(tree).patches] == ["0001-change.patch"]
+    (tree / "mm" / "oom_kill.c").write_text("/* process_mrelease */\n")
+    assert [patch.name for patch in series.for_tree(tree).patches] == ["0001-change.patch"]
+    (tree / "mm" / "oom_kill.c").write_text("SYSCALL_DEFINE2(process_mrelease, int, pidfd, unsigned int, flags)\n")
+    assert [patch.name for patch in series.for_tree(tree).patches] == ["0001-next-to-it.patch"]
+    (directory / "series").write_text("0001-change.patch [perhaps]\n")
+    with pytest.raises(InfraError, match=r"series:1: no such patch: 0001-change.patch \[perhaps\]"):
+        load_series(tmp_path / "patches", "6.12")
+
+
 def unexpected(text: str) -> None:
     raise AssertionError(text)
 
@@ -138,9 +156,9 @@ def test_shipped_series(base: str) -> None:
     series = load_series(resources.data_dir("android-kernel-patch"), base)
     assert series.versions, "the series names no package version"
     assert "mm/oom_kill.c" in touched_files(series.patches[0])
-    listed = {patch.name for patch in series.patches}
+    listed = {patch.name for patch in (*series.patches, *series.if_mrelease)}
     assert listed == {file.name for file in series.patches[0].parent.glob("*.patch")}
-    for number, patch in enumerate(series.patches, 1):
+    for number, patch in [*enumerate(series.patches, 1), *enumerate(series.if_mrelease, 1)]:
         text = patch.read_text()
         assert patch.name.startswith(f"{number:04d}-")
         assert text.startswith("From 0000000000000000000000000000000000000000 ")

@@ -1,15 +1,18 @@
-"""Kernel source: machine's sources files, package files, trees."""
+"""Kernel source: Debian packages, package files, trees."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from lmk import apt
 from lmk.errors import HostError, UserError
 from lmk.kernel import source
 from lmk.kernel.bases import get_base
 from lmk.progress import silent
+from tests.test_apt import local_archive
 
 MAKEFILE = "# SPDX-License-Identifier: GPL-2.0\nVERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 7\nEXTRAVERSION =\n"
 
@@ -21,24 +24,24 @@ def make_tree(path: Path, makefile: str = MAKEFILE) -> Path:
     return path
 
 
-def test_both_forms_of_the_machines_sources_are_read(tmp_path: Path) -> None:
-    (tmp_path / "sources.list.d").mkdir()
-    (tmp_path / "sources.list").write_text("deb http://a.example/debian bookworm main\n")
-    (tmp_path / "sources.list.d" / "b.sources").write_text(
-        "Types: deb\nURIs: http://b.example/debian\nSuites: bookworm\nComponents: main\n"
-    )
-    (tmp_path / "sources.list.d" / "c.sources.disabled").write_text("Types: deb\nURIs: http://c/\nSuites: x\n")
-    assert [s.uri for s in source.read_machine_sources(tmp_path)] == [
-        "http://a.example/debian",
-        "http://b.example/debian",
-    ]
-
-
 def test_without_debian_sources_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMK_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "etc").mkdir()
-    with pytest.raises(HostError, match=r"linux-source-6\.1.*--deb FILE or --source DIR"):
-        source.fetch_package(get_base("6.1"), silent, etc_apt=tmp_path / "etc")
+    (tmp_path / "apt-get").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(HostError, match=r"linux-source-6\.1.*no Debian mirror.*--deb FILE or --source DIR"):
+        source.fetch_package(get_base("6.1"), silent)
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not installed")
+def test_the_package_of_the_suite_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMK_CACHE", str(tmp_path / "cache"))
+    archive = local_archive(tmp_path / "archive", {"linux-source-6.12": ""})
+    monkeypatch.setattr(apt, "machine_sources", lambda: (archive,))
+    found = source.fetch_package(get_base("6.12"), silent)
+    assert (found.kind, found.version, found.path.name) == ("package", "1", "linux-source-6.12_1_all.deb")
+    assert found.path.stat().st_size > 0
+    assert source.fetch_package(get_base("6.12"), silent) == found
 
 
 def test_a_tree_tells_its_version(tmp_path: Path) -> None:

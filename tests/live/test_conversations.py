@@ -105,6 +105,10 @@ class Server:
 
     def device_event(self, t_ns: int, kind: str, body: dict[str, Any]) -> None: ...
 
+    def busy(self) -> None: ...
+
+    def idle(self) -> None: ...
+
     def housekeeping(self) -> str | None:
         return "stopped" if self._stop.is_set() else None
 

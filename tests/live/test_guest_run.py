@@ -82,12 +82,13 @@ class Emulator:
         self.folder, self.adb = folder, adb
         self._runs = 0
 
-    def start(self) -> tuple[subprocess.Popen[bytes], Path]:
+    def start(self, *options: str) -> tuple[subprocess.Popen[bytes], Path]:
         """``lmk run`` as a process of its own; its record directory."""
         self._runs += 1
         directory = self.folder / f"run{self._runs}"
         command = [sys.executable, "-m", "lmk", "run", str(self.folder / "phone.yaml"), str(self.folder / "hurry.yaml")]
         command += ["--target", f"emulator:{NAME}", "--record", str(directory), "--json"]
+        command += options
         with (self.folder / f"run{self._runs}.err").open("wb") as err:
             return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err), directory
 
@@ -182,6 +183,33 @@ def test_logcat_shows_what_aosps_lmkd_tests_look_for(emulator: Emulator) -> None
     fields = next(line for line in events.splitlines() if "killinfo" in line).split("[")[1].split("]")[0].split(",")
     assert len(fields) == 38
     assert fields[0] in kills
+
+
+def test_a_dry_run_beside_the_devices_own_lmkd(emulator: Emulator) -> None:
+    """It signals nobody, writes no log, chooses cached apps only, and lists what the device's lmkd did."""
+    emulator.adb.check_shell("setprop lmk.standin_lmkd 1; setprop lmk.standin_kill_adj 600; start lmkd")
+    try:
+        before = emulator.adb.check_shell("logcat -d -b main,events | grep -c -e Kill -e killinfo || true")
+        process, directory = emulator.start("--dry-run")
+        code, result = finish(process)
+        after = emulator.adb.check_shell("logcat -d -b main,events | grep -c -e Kill -e killinfo || true")
+        assert emulator.adb.getprop("init.svc.lmkd") == "running"
+    finally:
+        emulator.adb.check_shell("stop lmkd; setprop lmk.standin_lmkd 0; setprop lmk.standin_kill_adj ''")
+    assert code in (0, 1)
+    assert result["complete"] is True
+    dry = result["dry_run"]
+    with RecordReader(directory) as record:
+        deaths = [event.body for event in record.app_events("died") if not event.body.get("expected")]
+        chosen = [kill for kill in record.kills() if kill.dry]
+    assert chosen and dry["decided"] == len({kill.pid for kill in chosen})
+    # The scenario's apps are cached as soon as the next one is opened: somebody could always be spared.
+    assert min(kill.oom_score_adj or 0 for kill in chosen) >= 600
+    killed = [kill["pid"] for kill in dry["device_kills"]]
+    assert killed and sorted(killed) == sorted(death["pid"] for death in deaths)
+    assert int(after) - int(before) == len(killed), "only the device's lmkd has written its log"
+    assert dry["agreed"] >= 1
+    assert {p["pid"] for p in dry["processes"]} == {kill.pid for kill in chosen} | set(killed)
 
 
 @pytest.mark.parametrize("fault", ["host stopped", "helper killed", "adb server killed"])

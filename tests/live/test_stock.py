@@ -58,13 +58,25 @@ def test_a_phone_is_no_emulator() -> None:
     assert not looks_like_emulator({"ro.hardware": "tokay"})
 
 
-def test_kill_lines_of_lmkd_old_and_new() -> None:
+def test_kill_lines_since_the_start_and_on_the_devices_own_clock() -> None:
+    tag = "I lowmemorykiller:"
     log = (
-        "I lowmemorykiller: Kill 'com.a' (4711), uid 10123, oom_score_adj 915 to free 183204kB rss, 40960kB swap\n"
-        "I lowmemorykiller: Process 4711 was reaped in 3ms\n"
-        "I lowmemorykiller: Kill 'com.b:x' (12), uid 10001, oom_adj 900 to free 9kB; reason: low\n"
+        "--------- beginning of main\n"
+        f"1700000009.999    77    77 {tag} Kill 'com.old' (1), uid 10001, oom_score_adj 900 to free 9kB rss\n"
+        f"1700000010.250    77    77 {tag} Kill 'com.new:x' (2), uid 10002, oom_score_adj 915 to free 9kB rss\n"
+        f"1700000010.300    77    77 {tag} Process 2 was reaped in 3ms\n"
+        f"11-25 10:00:00.000    77    77 {tag} Kill 'com.when' (3), uid 10003, oom_score_adj 910 to free 9kB rss\n"
     )
-    assert [(k["pid"], k["name"], k["oom_score_adj"]) for k in parse_kill_lines(log)] == [
+    kills = parse_kill_lines(log, now_ns=5_000_000_000, realtime_ns=1_700_000_010_000_000_000)
+    assert kills == [{"t_ns": 5_250_000_000, "pid": 2, "name": "com.new:x", "uid": 10002, "oom_score_adj": 915}]
+
+
+def test_kill_lines_of_every_age() -> None:
+    log = (
+        "1700000010.100  1  1 I lowmemorykiller: Kill 'com.a' (4711), uid 10123, oom_score_adj 915 to free 1kB rss\n"
+        "1700000010.200  1  1 I lowmemorykiller: Kill 'com.b:x' (12), uid 10001, oom_adj 900 to free 9kB; reason: low\n"
+    )
+    assert [(k["pid"], k["name"], k["oom_score_adj"]) for k in parse_kill_lines(log, 0, 0)] == [
         (4711, "com.a", 915),
         (12, "com.b:x", 900),
     ]

@@ -70,3 +70,15 @@ def test_leaving_makes_the_records_anybodys() -> None:
     events: list[api.Event] = []
     TakenTable(Device(), events.append).leave()
     assert events == [api.HangUpEvent(CONNECTION)]
+
+
+def test_again_delivers_the_whole_slot_so_that_its_order_stays() -> None:
+    events: list[api.Event] = []
+    taken = TakenTable(Device(row(30, 900, start=5), row(20, 900, start=7), row(10, 0, start=1)), events.append)
+    taken.refresh()
+    events.clear()
+    taken.again(30)
+    assert taken.refresh() == 2
+    assert packets(events) == [encode_command(ProcPrio(pid=pid, uid=10001, adj=900)) for pid in (30, 20)]
+    events.clear()
+    assert taken.refresh() == 0

@@ -21,7 +21,7 @@ from lmk.engine.kills import KillJournal
 from lmk.engine.loop import run_policy
 from lmk.engine.observer import RecordingObserver
 from lmk.live.clock import DeviceClock
-from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS
+from lmk.live.files import CANDIDATES, SAMPLE_MASK, VICTIM_FIELDS, VMSTAT_NAMES
 from lmk.live.listener import RunListener
 from lmk.live.steady import SteadyStream
 from lmk.live.takeover import TakenTable
@@ -91,6 +91,7 @@ class Scene:
         self._until_s = time.monotonic() + 60
         self._sockets: list[Any] = []
         self.taken: TakenTable | None = None
+        self.scores: dict[int, int] = {}  # dry run: what the processes' scores become
         self.worker_pid = 0
         self.disaster: Callable[[], None] = lambda: None
 
@@ -98,7 +99,8 @@ class Scene:
         """Housekeeping: the next thing that happens to the device."""
         self._step += 1
         if self._step == 1 and self.taken is not None:
-            self.proc.write(f"{self.victim.pid}/oom_score_adj", "900\n")
+            for pid, adj in self.scores.items() or ((self.victim.pid, 900),):
+                self.proc.write(f"{pid}/oom_score_adj", f"{adj}\n")
             assert self.taken.refresh() >= 1
         elif self._step == 1:
             client = self.helper.lmkd_client()
@@ -130,6 +132,16 @@ class Scene:
             client.close()
 
 
+@contextlib.contextmanager
+def idle_process() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1000)"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     proc = ProcRoot(tmp_path / "proc")
@@ -137,15 +149,12 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     proc.write("zoneinfo", ZONEINFO)
     proc.make_fifo()
     (tmp_path / "dev/__log_lmk").mkdir(parents=True)
-    victim = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1000)"])
-    proc.add_process(victim.pid, name="com.example.victim", rss_kib=100_000, oom_score_adj=0)
-    with local_helper(tmp_path, proc_root=proc.path) as helper:
+    with idle_process() as victim, local_helper(tmp_path, proc_root=proc.path) as helper:
+        proc.add_process(victim.pid, name="com.example.victim", rss_kib=100_000, oom_score_adj=0)
         found = Scene(helper, proc, victim)
         found.scan(0)
         yield found
         found.close()
-    victim.kill()
-    victim.wait()
 
 
 def play(scene: Scene, policy: Policy, directory: Path, *, dry_run: bool = False) -> RecordReader:
@@ -157,6 +166,7 @@ def play(scene: Scene, policy: Policy, directory: Path, *, dry_run: bool = False
         sample_files=SAMPLE_MASK & ~(1 << 3),  # pressure/memory is a FIFO here
         candidates=CANDIDATES,
         candidate_fields=VICTIM_FIELDS,
+        vmstat_names=VMSTAT_NAMES,
     )
     with RecordWriter(directory) as writer, SteadyStream(scene.helper.connect) as stream:
         stream.request(settings, SettingsDone)
@@ -176,6 +186,7 @@ def play(scene: Scene, policy: Policy, directory: Path, *, dry_run: bool = False
         )
         if dry_run:
             scene.taken = TakenTable(stream, target.inject)
+            target.follow(scene.taken)
         why = run_policy(policy, target, Both(RecordingObserver(writer, target.woke_ns), journal))
     assert why == "seen enough"
     return RecordReader(directory)
@@ -194,6 +205,8 @@ def test_pressure_kills_the_registered_process_and_the_record_tells_all(scene: S
         assert (kill.rss_kib, kill.swap_kib) == (100_000, 512)
         assert kill.event_to_signal_us is not None and 0 < kill.event_to_signal_us < 5_000_000
         assert kill.signal_to_exit_us is not None
+        (path,) = record.device_events("kill_path")
+        assert abs(sum(value for name, value in path.body.items() if name != "pid") - kill.event_to_signal_us) <= 5
         assert scene.proc.adj(scene.victim.pid) == 900
         texts = [row.text for row in record.logs()]
         assert any(t.startswith("Kill 'com.example.victim'") and "to free 100000kB rss, 512kB swap" in t for t in texts)
@@ -211,6 +224,23 @@ def test_dry_run_decides_and_signals_nobody(scene: Scene, tmp_path: Path) -> Non
         assert [(k.pid, k.dry) for k in record.kills()] == [(scene.victim.pid, True)]
     assert scene.victim.poll() is None
     assert not scene.helper.lmkd_socket.exists()
+
+
+def test_a_dry_run_takes_no_foreground_app_while_cached_ones_live(scene: Scene, tmp_path: Path) -> None:
+    """Nobody dies and pressure goes on: what would have been killed first is still there to be chosen again."""
+    scene.dies = False
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(idle_process()) for _ in range(2)]
+        scene.scores = {scene.victim.pid: 0, others[0].pid: 920, others[1].pid: 910}
+        for pid in scene.scores:
+            # Seen in the foreground first, as every app is.
+            scene.proc.add_process(pid, name=f"app{pid}", rss_kib=100_000, oom_score_adj=0)
+        with play(scene, make_policy("lmkd", "14Q2"), tmp_path / "run", dry_run=True) as record:
+            chosen = [pid for decision in record.decisions() for pid in decision.body["killed_pids"]]
+            assert len(chosen) > 1, "pressure went on"
+            assert set(chosen) == {others[0].pid}
+            assert [(k.pid, k.oom_score_adj) for k in record.kills()] == [(others[0].pid, 920)]
+            assert record.failed_kills() == []
 
 
 def test_without_a_policy_nobody_dies_but_the_socket_is_served(scene: Scene, tmp_path: Path) -> None:

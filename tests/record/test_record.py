@@ -12,6 +12,7 @@ import pytest
 
 from lmk.errors import InfraError, UserError
 from lmk.policy.api import PacketEvent, ReadFile, Wait, Wakeup
+from lmk.record.counters import VMSTAT_NAMES, counter_row
 from lmk.record.reader import RecordReader
 from lmk.record.schema import CounterRow, EventRow, KillRow, LogRow
 from lmk.record.writer import RecordWriter
@@ -115,3 +116,17 @@ def test_a_future_schema_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(UserError, match="record schema 99"):
         RecordReader(tmp_path)
+
+
+def test_the_named_counters_of_vmstat_are_all_that_a_sample_needs() -> None:
+    lines = [f"{name} {number}" for number, name in enumerate((*VMSTAT_NAMES, "nr_dirty", "pgscan_khugepaged"))]
+    named = [line for line in lines if line.split()[0] in VMSTAT_NAMES]
+    assert counter_row(1, None, "\n".join(named), None) == counter_row(1, None, "\n".join(lines), None)
+    row = counter_row(1, None, "\n".join(named), None)
+    assert None not in (
+        row.refault_file_pages,
+        row.pgscan_direct,
+        row.pgscan_kswapd,
+        row.pswpin_pages,
+        row.pswpout_pages,
+    )

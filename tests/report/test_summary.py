@@ -130,3 +130,27 @@ def test_nearest_rank_is_an_observed_value_that_enough_do_not_exceed(values: lis
     below = [v for v in ordered if v < found]
     assert len(below) * 100 < percent * len(ordered)
     assert percentiles(values)["max"] == max(values)
+
+
+def test_a_dry_run_lists_whom_it_and_the_devices_lmkd_chose(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path) as writer:
+        device = [
+            {"t_ns": 1500 * MS, "pid": 8, "name": "com.b", "uid": 10001, "oom_score_adj": 900},
+            {"t_ns": 2500 * MS, "pid": 9, "name": "com.c", "uid": 10002, "oom_score_adj": 800},
+        ]
+        writer.meta({"config": "c", "scenario": "s", "zero_ns": 1000 * MS, "dry_run": True, "device_kills": device})
+        for pid, name in ((7, "com.a"), (8, "com.b"), (8, "com.b")):
+            writer.kill(KillRow(t_ns=2000 * MS, pid=pid, name=name, oom_score_adj=900, dry=True))
+    with RecordReader(tmp_path) as record:
+        run = run_json(record)
+    dry = run["dry_run"]
+    assert (dry["decided"], dry["agreed"], dry["device_kills"]) == (2, 1, device)
+    assert [(p["pid"], p["decided_t_ms"], p["killed_t_ms"]) for p in dry["processes"]] == [
+        (8, 1000, 500),
+        (7, 1000, None),
+        (9, None, 1500),
+    ]
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(run_tables(run))
+    assert "Agreement" in shown.getvalue()
+    assert "com.c" in shown.getvalue()

@@ -2,7 +2,8 @@
 
 From real runs under pressure, never from an idle device. ``decision`` is from the helper's wake-up (a poll: its
 sample taken) until the policy has decided on the host, for every decision; ``event_to_signal`` is from the same
-moment to the helper's pidfd_send_signal, for the kills among them. Disturbed runs are left out and counted.
+moment to the helper's pidfd_send_signal, for the kills among them, with the legs of that way (the host's moments are
+estimates on the device's clock). Disturbed runs are left out and counted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from _guest import show
 from lmk.record.reader import RecordReader
 from lmk.report.summary import percentiles
 
+#: In the order in which they are gone; see ``kill_path`` in docs/record.md.
+LEGS = ("sampling", "to_host", "deciding", "to_device", "signalling")
+
 
 def main() -> int:
     """Run, collect, print."""
@@ -31,6 +35,7 @@ def main() -> int:
     args = parser.parse_args()
     decisions: list[float] = []
     kills: list[int] = []
+    legs: dict[str, list[float]] = {name: [] for name in LEGS}
     disturbed, loads = 0, list[float]()
     for number in range(args.runs):
         with tempfile.TemporaryDirectory(prefix="lmk-bench-") as folder:
@@ -47,10 +52,14 @@ def main() -> int:
                 if record.meta["disturbed"] and not args.keep_disturbed:
                     continue
                 decisions += [(d.t_ns - d.woke_ns) / 1e6 for d in record.decisions() if d.woke_ns]
+                for event in record.device_events("kill_path"):
+                    for name in LEGS:
+                        legs[name].append(event.body[f"{name}_us"] / 1000)
                 kills += [k.event_to_signal_us for k in record.kills() if k.event_to_signal_us is not None]
     rows = [
         {"what": "decision ms", **_rounded(percentiles(decisions))},
         {"what": "event_to_signal ms", **_rounded(percentiles([us / 1000 for us in kills]))},
+        *({"what": f"  {name} ms", **_rounded(percentiles(values))} for name, values in legs.items()),
     ]
     facts: dict[str, Any] = {
         "config": args.config,

@@ -64,6 +64,8 @@ void boot_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Seconds without network traffic after which the guest powers off; 0 for never. */
 long boot_idle_limit_s(void);
 void network_up(void);
+/* Have the card's interrupts handled by these CPUs (a mask). */
+void network_bind(unsigned long cpus);
 /* True once a TCP socket listens on the port. */
 bool network_listens(unsigned port);
 long long network_received_bytes(void);
@@ -94,5 +96,13 @@ int log_append(const char *buffer, char priority, const char *tag, const char *m
 
 /* Scheduling policy and real-time priority of this process: 0 or a negative errno. */
 int set_scheduler(int policy, int priority);
+/* The CPUs that this process may use, as a mask. */
+int set_cpus(unsigned long cpus);
+
+/* What carries bytes to and from the host runs on this one CPU: the card's interrupts, adbd, the reaper helper (told
+ * by the property). On the way a message is handed on three times; from CPU to CPU each time waits for what cannot be
+ * interrupted there, and reclaim keeps interrupts off for milliseconds in software emulation. */
+#define TRANSPORT_CPUS 1UL
+#define TRANSPORT_CPUS_PROPERTY "ro.lmk_guest.transport_cpus"
 
 #endif

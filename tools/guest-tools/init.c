@@ -154,6 +154,7 @@ static void serve(void)
 
 int init_main(int argc, char **argv)
 {
+	char cpus[32];
 	sigset_t all;
 
 	(void)argc;
@@ -169,9 +170,12 @@ int init_main(int argc, char **argv)
 	mlockall(MCL_CURRENT | MCL_FUTURE);
 	write_text("/proc/self/oom_score_adj", "-1000");
 	network_up();
+	network_bind(TRANSPORT_CPUS);
 	boot_apply(BOOT_CONF);
 	if (property_load(PROPERTY_FILE) != 0)
 		boot_error("%s: some properties were refused", PROPERTY_FILE);
+	snprintf(cpus, sizeof(cpus), "%lu", TRANSPORT_CPUS);
+	property_set(TRANSPORT_CPUS_PROPERTY, cpus);
 	if (services_load(SERVICES_FILE) != 0)
 		boot_error("%s is missing", SERVICES_FILE);
 	serve();

@@ -69,6 +69,36 @@ static bool listens_in(const char *path, unsigned port)
 	return found;
 }
 
+/* The card's interrupts to some CPUs. Those of a device are named after it, "virtio0-input.0". */
+static void bind_interrupts(const char *device, unsigned long cpus)
+{
+	char line[1024], path[64], name[80];
+	FILE *file = fopen("/proc/interrupts", "re");
+
+	snprintf(name, sizeof(name), " %s-", device);
+	while (file && fgets(line, sizeof(line), file)) {
+		if (!strstr(line, name))
+			continue;
+		snprintf(path, sizeof(path), "/proc/irq/%ld/smp_affinity", strtol(line, NULL, 10));
+		write_format(path, "%lx", cpus);
+	}
+	if (file)
+		fclose(file);
+}
+
+void network_bind(unsigned long cpus)
+{
+	char target[256];
+	ssize_t length = readlink("/sys/class/net/eth0/device", target, sizeof(target) - 1);
+	const char *slash;
+
+	if (length <= 0)
+		return;
+	target[length] = '\0';
+	slash = strrchr(target, '/');
+	bind_interrupts(slash ? slash + 1 : target, cpus);
+}
+
 bool network_listens(unsigned port)
 {
 	return listens_in("/proc/net/tcp", port) || listens_in("/proc/net/tcp6", port);

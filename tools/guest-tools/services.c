@@ -9,6 +9,7 @@
  *         oom_score_adj N
  *         priority N            nice level
  *         rt_priority N         SCHED_FIFO priority
+ *         cpus MASK             CPUs it may use
  *         cgroup PATH           cgroup to put it into where that exists (at most two, v2 and v1)
  *         restart_period S      seconds between two starts (5, as on Android)
  *
@@ -38,6 +39,7 @@ struct service {
 	char cgroups[CGROUPS_MAX][128];
 	int oom_score_adj;
 	int nice, rt_priority;
+	unsigned long cpus;	/* 0: all */
 	bool has_oom_score_adj, disabled, oneshot;
 	long restart_period_s;
 	pid_t pid;
@@ -131,6 +133,8 @@ static void parse_option(char *text)
 		service->nice = atoi(value);
 	else if (strcmp(word, "rt_priority") == 0)
 		service->rt_priority = atoi(value);
+	else if (strcmp(word, "cpus") == 0)
+		service->cpus = strtoul(value, NULL, 0);
 	else
 		boot_error("service %s: unknown option %s", service->name, word);
 }
@@ -180,6 +184,8 @@ static void become_service(const struct service *service)
 		setpriority(PRIO_PROCESS, 0, service->nice);
 	if (service->rt_priority)
 		set_scheduler(SCHED_FIFO, service->rt_priority);
+	if (service->cpus)
+		set_cpus(service->cpus);
 	setsid();
 	if (fd >= 0) {
 		dup2(open("/dev/null", O_RDONLY), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * /bin/sh as adbd starts it: leaves the cgroup that keeps adbd out of reclaim and adbd's priority, so that nothing
- * started from a shell hides in there or runs ahead of others, and becomes mksh, Android's shell.
+ * /bin/sh as adbd starts it: leaves the cgroup that keeps adbd out of reclaim, adbd's priority and its CPU, so that
+ * nothing started from a shell hides in there or runs ahead of others, and becomes mksh, Android's shell.
  */
 #include "guest.h"
 
@@ -21,6 +21,7 @@ int shell_main(int argc, char **argv)
 		if (access("/dev/memcg/cgroup.procs", W_OK) == 0)
 			write_text("/dev/memcg/cgroup.procs", "0");
 		set_scheduler(SCHED_OTHER, 0);
+		set_cpus(~0UL);
 		setpriority(PRIO_PROCESS, 0, 0);
 	}
 	argv[0] = "sh";

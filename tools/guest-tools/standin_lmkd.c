@@ -2,9 +2,10 @@
  *
  * A stand-in for the stock lmkd, for tests of taking its place and giving it back: it owns /dev/socket/lmkd,
  * accepts lmkd's packets, sets oom_score_adj as lmkd does, and keeps its list of registered processes in
- * /dev/__lmkd_standin, one "PID UID ADJ" per line. It never kills.
+ * /dev/__lmkd_standin, one "PID UID ADJ" per line. It kills only where lmk.standin_kill_adj is set.
  */
 #include "guest.h"
+#include "standin.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,11 +28,7 @@
 enum { PROCPRIO = 1, PROCREMOVE = 2, PROCPURGE = 3, GETKILLCNT = 4, UPDATE_PROPS = 7, BOOT_COMPLETED = 10,
        PROCS_PRIO = 11 };
 
-struct entry {
-	int32_t pid, uid, adj;
-};
-
-static struct entry entries[PROCESSES_MAX];
+static struct standin_process entries[PROCESSES_MAX];
 static size_t entry_count;
 
 static void save_list(void)
@@ -64,7 +61,7 @@ static void remember(const int32_t *record)
 	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", record[0]);
 	write_format(path, "%d", record[2]);
 	forget(record[0]);
-	entries[entry_count++] = (struct entry){ record[0], record[1], record[2] };
+	entries[entry_count++] = (struct standin_process){ record[0], record[1], record[2] };
 }
 
 static void answer(int fd, int32_t command, int32_t value)
@@ -146,7 +143,8 @@ static void accept_client(struct pollfd *waiting)
 
 int standin_lmkd_main(int argc, char **argv)
 {
-	struct pollfd waiting[1 + CLIENTS_MAX];
+	struct pollfd waiting[2 + CLIENTS_MAX];
+	struct pollfd *pressure = &waiting[1 + CLIENTS_MAX];
 
 	if (argc > 1 && strcmp(argv[1], "--reinit") == 0)
 		return 0;
@@ -158,17 +156,22 @@ int standin_lmkd_main(int argc, char **argv)
 		fprintf(stderr, "lmkd: %s: %s\n", SOCKET_PATH, strerror(-waiting[0].fd));
 		return 1;
 	}
+	*pressure = (struct pollfd){ .fd = standin_kill_open(), .events = POLLPRI };
+	if (pressure->fd < 0 && pressure->fd != -ENOENT)
+		log_append("main", 'E', "lowmemorykiller", "no pressure trigger: nobody will be killed");
 	save_list();
 	log_append("main", 'I', "lowmemorykiller", "stand-in for the stock lmkd started");
 	for (;;) {
 		if (poll(waiting, ARRAY_LEN(waiting), -1) < 0)
 			continue;
-		for (size_t i = 1; i < ARRAY_LEN(waiting); i++)
+		for (size_t i = 1; i <= CLIENTS_MAX; i++)
 			if (waiting[i].fd >= 0 && waiting[i].revents && !serve_client(waiting[i].fd)) {
 				close(waiting[i].fd);
 				waiting[i].fd = -1;
 			}
 		if (waiting[0].revents)
 			accept_client(waiting);
+		if (pressure->fd >= 0 && pressure->revents)
+			forget(standin_kill_one(entries, entry_count));
 	}
 }

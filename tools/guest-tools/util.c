@@ -125,6 +125,11 @@ void console(const char *format, ...)
 }
 
 /* musl leaves sched_setscheduler() out, since POSIX means the process and Linux the thread. */
+int set_cpus(unsigned long cpus)
+{
+	return syscall(SYS_sched_setaffinity, 0, sizeof(cpus), &cpus) < 0 ? -errno : 0;
+}
+
 int set_scheduler(int policy, int priority)
 {
 	struct sched_param param = { .sched_priority = priority };

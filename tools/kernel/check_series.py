@@ -166,7 +166,7 @@ def _check_base(args: argparse.Namespace, progress: Progress) -> list[str]:
     try:
         progress(f"unpacking Linux {source.version}", None)
         kernel_source.unpack(source, tree)
-        series = load_series(data, base.name)
+        series = load_series(data, base.name).for_tree(tree)
         work = _Work(series=series, tree=tree, toolchain=toolchain, wishes=tuple(wishes), jobs=args.jobs)
         return check(work, source, progress)
     finally:

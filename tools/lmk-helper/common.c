@@ -86,6 +86,21 @@ ssize_t lmk_reread(int fd, char *buffer, size_t size)
 	return (ssize_t)used;
 }
 
+ssize_t lmk_reread_record(int fd, char *buffer, size_t size)
+{
+	ssize_t got;
+
+	if (size == 0)
+		return -EINVAL;
+	do
+		got = pread(fd, buffer, size - 1, 0);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	buffer[got] = '\0';
+	return got;
+}
+
 ssize_t lmk_read_file(int dirfd, const char *path, char *buffer, size_t size)
 {
 	ssize_t length;

@@ -33,6 +33,8 @@ int lmk_write_full(int fd, const void *buffer, size_t size);
 ssize_t lmk_read_file(int dirfd, const char *path, char *buffer, size_t size);
 /* The same on a descriptor kept open (pread from 0). */
 ssize_t lmk_reread(int fd, char *buffer, size_t size);
+/* For a file that the kernel makes as one record (single_open, as all of a process's): one read gives all of it. */
+ssize_t lmk_reread_record(int fd, char *buffer, size_t size);
 /* One write() of the whole text to an existing file: 0 or -errno. */
 int lmk_write_file(int dirfd, const char *path, const void *data, size_t size);
 /* snprintf that answers -ENAMETOOLONG instead of truncating; otherwise the length. */

@@ -152,10 +152,17 @@ int open_path(const char *path, int flags);
 void proc_put_snapshot(struct out *out, uint32_t files, uint32_t candidates, uint16_t fields);
 /* One PidEntry with its files. */
 void proc_put_pid(struct out *out, int32_t pid, const struct process *process, uint16_t fields);
+/* After the table has changed: opens the files of the likely victims. */
+void proc_keep_ready(void);
+/* Forgets what depends on shared->settings. */
+void proc_settings_changed(void);
+/* A registered process has ended or is no longer registered. */
+void proc_forget(uint32_t handle);
 /* PID/NAME into the buffer: length or -errno; ret_op says what failed. */
 ssize_t proc_read_pid(int32_t pid, const char *name, char *buffer, size_t size, uint8_t *ret_op);
-int proc_start_ticks(int32_t pid, uint64_t *ret_ticks);
-int proc_adj(int32_t pid, int32_t *ret_adj);
+/* known: registered as this process, whose files may be open already; NULL on other threads. */
+int proc_start_ticks(int32_t pid, const struct process *known, uint64_t *ret_ticks);
+int proc_adj(int32_t pid, const struct process *known, int32_t *ret_adj);
 int proc_write_adj(int32_t pid, int32_t adj, uint8_t *ret_op);
 int64_t proc_free_pages(void);		/* or -1 */
 /* Free pages on the CPUs' own lists, which nr_free_pages does not count, summed from zoneinfo; 0 if unread. */
@@ -166,7 +173,7 @@ struct proc_memory {
 	int32_t uid, tgid;
 };
 /* 0 or -errno; lines that a zombie lacks count as 0. */
-int proc_memory(int32_t pid, struct proc_memory *ret_memory);
+int proc_memory(int32_t pid, const struct process *known, struct proc_memory *ret_memory);
 /* The first word of the command line, else comm. */
 void proc_name(int32_t pid, char *name, size_t size);
 int64_t proc_meminfo_kib(const char *key);	/* "MemTotal:", or -1 */
@@ -184,6 +191,8 @@ void table_remove(struct process *process);
 void table_disown(int32_t owner_pid);
 void table_exited(uint32_t index);
 uint32_t table_count(void);
+/* Since the last call somebody was registered or removed. */
+bool table_changed(void);
 /* The victim lmkd would take next after `previous` (NULL: the first): highest adj, oldest registration. */
 struct process *table_next_victim(const struct process *previous);
 int pidfd_open_checked(int32_t pid, uint64_t *inout_start_ticks);

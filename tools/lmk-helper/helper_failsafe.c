@@ -206,9 +206,9 @@ static void try_kill(int64_t now_ns)
 		if (victim->oom_score_adj < shared->settings.failsafe_min_adj)
 			return;
 		/* What /proc says counts as well: it may be in front by now. */
-		if (proc_adj(victim->pid, &adj) != 0 || adj < shared->settings.failsafe_min_adj)
+		if (proc_adj(victim->pid, victim, &adj) != 0 || adj < shared->settings.failsafe_min_adj)
 			continue;
-		if (proc_memory(victim->pid, &memory) != 0 || memory.rss_kib <= 0)
+		if (proc_memory(victim->pid, victim, &memory) != 0 || memory.rss_kib <= 0)
 			continue;
 		seen = *victim;	/* the kill removes the entry */
 		if (kill_process(&seen, &memory)) {

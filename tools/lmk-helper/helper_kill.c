@@ -59,11 +59,20 @@ static struct kill_slot *take_slot(void)
 	return stale;
 }
 
-static bool may_signal(int32_t pid)
+/* Signal 0 only asks whether it could be sent: a dry run's kill. */
+static bool may_signal(const struct kill_wish *wish, int32_t pid)
 {
 	if (pid <= 1 || pid == shared->worker_pid || pid == shared->guardian_pid)
 		return false;
-	return !(shared->settings.flags & WANT_DRY_RUN);
+	return wish->signal == 0 || !(shared->settings.flags & WANT_DRY_RUN);
+}
+
+/* The table's entry if it is this very process. */
+static const struct process *known_as(int32_t pid, uint64_t start_ticks)
+{
+	const struct process *process = table_find(pid);
+
+	return process && process->start_ticks == start_ticks ? process : NULL;
 }
 
 /* A pidfd of our own for exactly the process that was meant: descriptor or -errno. */
@@ -84,7 +93,7 @@ static int identify(const struct kill_wish *wish, struct wire_signalled *answer)
 		fd = fcntl(table_pidfd(process), F_DUPFD_CLOEXEC, 3);
 		if (fd < 0)
 			return -errno;
-		error = proc_start_ticks(process->pid, &ticks);
+		error = proc_start_ticks(process->pid, process, &ticks);
 		if (error == 0 && ticks != process->start_ticks)
 			error = -ESTALE;
 		if (error == 0)
@@ -96,9 +105,9 @@ static int identify(const struct kill_wish *wish, struct wire_signalled *answer)
 	return pidfd_open_checked(wish->pid, &answer->start_ticks);
 }
 
-static int check_adj(const struct kill_wish *wish, int32_t pid, int32_t *ret_adj)
+static int check_adj(const struct kill_wish *wish, int32_t pid, uint64_t start_ticks, int32_t *ret_adj)
 {
-	int error = proc_adj(pid, ret_adj);
+	int error = proc_adj(pid, known_as(pid, start_ticks), ret_adj);
 
 	if (!(wish->flags & KILL_CHECK_ADJ))
 		return 0;
@@ -111,7 +120,7 @@ static void look_before(struct kill_slot *slot, const struct kill_wish *wish)
 {
 	struct proc_memory memory;
 
-	proc_memory(slot->story.pid, &memory);
+	proc_memory(slot->story.pid, known_as(slot->story.pid, slot->story.start_ticks), &memory);
 	slot->story.anon_kib_before = memory.anon_kib;
 	slot->story.shmem_kib_before = memory.shmem_kib;
 	slot->story.swap_kib_before = memory.swap_kib;
@@ -205,16 +214,16 @@ int kill_now(const struct kill_wish *wish, struct wire_signalled *ret_signalled)
 	int32_t adj = wish->oom_score_adj;
 	int error = 0, fd = -1;
 
-	if (!wish->handle && !may_signal(wish->pid))
+	if (!wish->handle && !may_signal(wish, wish->pid))
 		error = -EPERM;
 	if (error == 0) {
 		fd = identify(wish, &answer);
 		error = fd < 0 ? fd : 0;
 	}
-	if (error == 0 && !may_signal(answer.pid))
+	if (error == 0 && !may_signal(wish, answer.pid))
 		error = -EPERM;
 	if (error == 0)
-		error = check_adj(wish, answer.pid, &adj);
+		error = check_adj(wish, answer.pid, answer.start_ticks, &adj);
 	slot = error == 0 ? take_slot() : NULL;
 	if (error == 0 && !slot)
 		error = -EBUSY;

@@ -24,6 +24,16 @@ char scratch[SCRATCH_BYTES];
 static int kept[FILE_COUNT];
 static bool is_procfs;	/* not a fake root */
 
+/* Likely victims stay the same from sample to sample, and opening a file costs twice as much as reading it. A
+ * descriptor belongs to the process it was opened for, also when another one has got the number. */
+#define KEPT_PIDS 4
+static struct kept_process {
+	uint32_t handle;	/* 0: free */
+	uint32_t used;
+	int fds[FIELD_COUNT];
+} kept_processes[KEPT_PIDS];
+static uint32_t kept_uses;
+
 void proc_init(void)
 {
 	struct statfs info;
@@ -31,6 +41,11 @@ void proc_init(void)
 	is_procfs = fstatfs(proc_fd, &info) == 0 && info.f_type == PROC_SUPER_MAGIC;
 	for (size_t i = 0; i < FILE_COUNT; i++)
 		kept[i] = -1;
+	for (size_t i = 0; i < KEPT_PIDS; i++) {
+		kept_processes[i].handle = 0;
+		for (size_t field = 0; field < FIELD_COUNT; field++)
+			kept_processes[i].fds[field] = -1;
+	}
 }
 
 /* Descriptors are kept: opening costs as much as reading. One that fails is opened anew next time. */
@@ -45,13 +60,74 @@ static ssize_t read_kept(unsigned file, char *buffer, size_t size, uint8_t *ret_
 			return -errno;
 		}
 	}
-	length = lmk_reread(kept[file], buffer, size);
+	length = file == FILE_VMSTAT || file == FILE_ZONEINFO ? lmk_reread(kept[file], buffer, size) :
+								 lmk_reread_record(kept[file], buffer, size);
 	*ret_op = length < 0 ? OP_IO : OP_NONE;
 	if (length < 0) {
 		close(kept[file]);
 		kept[file] = -1;
 	}
 	return length;
+}
+
+/* Which lines of vmstat are wanted: the same ones for as long as the machine runs, so names are compared once. */
+#define VMSTAT_LINES_MAX 1024
+static struct {
+	size_t lines;	/* 0: not known yet */
+	bool wanted[VMSTAT_LINES_MAX];
+} vmstat;
+
+void proc_settings_changed(void)
+{
+	vmstat.lines = 0;
+}
+
+static bool is_wanted(const char *line)
+{
+	size_t length = strcspn(line, " ");
+
+	for (const char *name = shared->settings.vmstat_names; *name; name += strcspn(name, ",") + (strchr(name, ',') != NULL))
+		if (strcspn(name, ",") == length && memcmp(name, line, length) == 0)
+			return true;
+	return false;
+}
+
+static const char *line_end(const char *line, const char *end)
+{
+	const char *found = memchr(line, '\n', (size_t)(end - line));
+
+	return found ? found + 1 : end;
+}
+
+static size_t count_lines(const char *text, const char *end)
+{
+	size_t lines = 0;
+
+	for (const char *line = text; line < end; line = line_end(line, end))
+		lines++;
+	return lines;
+}
+
+/* Leaves only the wanted lines; the new length. */
+static size_t keep_wanted_lines(char *text, size_t length)
+{
+	const char *end = text + length, *line = text, *next;
+	size_t lines = count_lines(text, end), used = 0;
+
+	if (lines > VMSTAT_LINES_MAX)
+		return length;
+	for (size_t number = 0; lines != vmstat.lines && number < lines; number++, line = line_end(line, end))
+		vmstat.wanted[number] = is_wanted(line);
+	vmstat.lines = lines;
+	line = text;
+	for (size_t number = 0; number < lines; number++, line = next) {
+		next = line_end(line, end);
+		if (!vmstat.wanted[number])
+			continue;
+		memmove(text + used, line, (size_t)(next - line));
+		used += (size_t)(next - line);
+	}
+	return used;
 }
 
 static void put_files(struct out *out, uint32_t files)
@@ -66,6 +142,8 @@ static void put_files(struct out *out, uint32_t files)
 		if (!(files & 1U << file))
 			continue;
 		length = read_kept(file, scratch, sizeof(scratch), &op);
+		if (file == FILE_VMSTAT && length > 0 && shared->settings.vmstat_names[0])
+			length = (ssize_t)keep_wanted_lines(scratch, (size_t)length);
 		out_file_text(out, (uint16_t)file, op, length < 0 ? (int)-length : 0, lmk_now_ns(), scratch,
 			      length < 0 ? 0 : (size_t)length);
 		count++;
@@ -99,6 +177,17 @@ void proc_put_snapshot(struct out *out, uint32_t files, uint32_t candidates, uin
 	out_i64(&patch, lmk_now_ns());
 }
 
+static int open_pid_file(int32_t pid, const char *name, int flags)
+{
+	char path[64];
+	int fd;
+
+	if (lmk_format(path, sizeof(path), "%d/%s", pid, name) < 0)
+		return -EINVAL;
+	fd = openat(proc_fd, path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 /* Path of the memory controller's group in the text of /proc/PID/cgroup: 0 or a negative errno. */
 static int memcg_stat_path(char *cgroup, char *path, size_t size)
 {
@@ -120,24 +209,110 @@ static int memcg_stat_path(char *cgroup, char *path, size_t size)
 	return lmk_format(path, size, "/sys/fs/cgroup%s/memory.stat", unified) < 0 ? -ENAMETOOLONG : 0;
 }
 
-static ssize_t read_memcg_stat(int32_t pid, char *buffer, size_t size, uint8_t *ret_op)
+/* ret_keep: false for the root group, where a process is that may still get a group of its own. */
+static int open_memcg_stat(int32_t pid, char *buffer, size_t size, uint8_t *ret_op, bool *ret_keep)
 {
 	char path[PATH_BYTES];
 	ssize_t length = proc_read_pid(pid, "cgroup", buffer, size, ret_op);
-	int fd, error;
+	int error;
 
 	if (length < 0)
-		return length;
+		return (int)length;
 	*ret_op = OP_OPEN;
 	error = memcg_stat_path(buffer, path, sizeof(path));
-	if (error)
-		return error;
-	fd = open_path(path, O_RDONLY);
-	if (fd < 0)
-		return fd;
-	length = lmk_reread(fd, buffer, size);
+	*ret_keep = error == 0 && !strstr(path, "//memory.stat");
+	return error ? error : open_path(path, O_RDONLY);
+}
+
+static int open_field(int32_t pid, unsigned field, uint8_t *ret_op, bool *ret_keep)
+{
+	*ret_op = OP_OPEN;
+	*ret_keep = true;
+	return field == FIELD_MEMCG_STAT ? open_memcg_stat(pid, scratch, 16384, ret_op, ret_keep) :
+					   open_pid_file(pid, FIELDS[field], O_RDONLY);
+}
+
+void proc_forget(uint32_t handle)
+{
+	for (size_t i = 0; i < KEPT_PIDS; i++) {
+		struct kept_process *kept_process = &kept_processes[i];
+
+		if (kept_process->handle != handle)
+			continue;
+		kept_process->handle = 0;
+		for (size_t field = 0; field < FIELD_COUNT; field++) {
+			if (kept_process->fds[field] >= 0)
+				close(kept_process->fds[field]);
+			kept_process->fds[field] = -1;
+		}
+	}
+}
+
+/* The process's descriptors; those of the one that was not looked at for longest make room. */
+static struct kept_process *keep(const struct process *process)
+{
+	struct kept_process *found = &kept_processes[0];
+
+	for (size_t i = 0; i < KEPT_PIDS; i++) {
+		if (kept_processes[i].handle == process->handle) {
+			found = &kept_processes[i];
+			break;
+		}
+		if (kept_processes[i].handle == 0 || (found->handle && kept_processes[i].used < found->used))
+			found = &kept_processes[i];
+	}
+	if (found->handle != process->handle) {
+		proc_forget(found->handle);
+		found->handle = process->handle;
+	}
+	found->used = ++kept_uses;
+	return found;
+}
+
+/* Opens what a sample and a kill will want of the likely victims, so that neither waits for it. */
+void proc_keep_ready(void)
+{
+	const struct process *process = NULL;
+	uint32_t wanted = shared->settings.candidate_fields | 1U << FIELD_STATUS | 1U << FIELD_STAT | 1U << FIELD_ADJ;
+
+	for (uint32_t i = 0; i < shared->settings.candidates && i < KEPT_PIDS; i++) {
+		process = table_next_victim(process);
+		if (!process)
+			return;
+		for (unsigned field = 0; field < FIELD_COUNT; field++) {
+			int *fd = &keep(process)->fds[field];
+			bool keep_it;
+			uint8_t op;
+
+			if (!(wanted & 1U << field) || *fd >= 0)
+				continue;
+			*fd = open_field(process->pid, field, &op, &keep_it);
+			if (*fd >= 0 && !keep_it)
+				close(*fd);
+			if (*fd < 0 || !keep_it)
+				*fd = -1;
+		}
+	}
+}
+
+/* A field of a process: length or -errno. */
+static ssize_t read_field(int32_t pid, const struct process *process, unsigned field, char *buffer, size_t size,
+			  uint8_t *ret_op)
+{
+	int passing = -1, *fd = process ? &keep(process)->fds[field] : &passing;
+	bool keep_it = true;
+	ssize_t length;
+
+	if (*fd < 0)
+		*fd = open_field(pid, field, ret_op, &keep_it);
+	if (*fd < 0)
+		return *fd;
+	length = lmk_reread_record(*fd, buffer, size);
 	*ret_op = length < 0 ? OP_IO : OP_NONE;
-	close(fd);
+	if (!process || length < 0 || !keep_it) {
+		close(*fd);
+		*fd = -1;
+	}
 	return length;
 }
 
@@ -161,24 +336,12 @@ void proc_put_pid(struct out *out, int32_t pid, const struct process *process, u
 
 		if (!(fields & 1U << field))
 			continue;
-		length = field == FIELD_MEMCG_STAT ? read_memcg_stat(pid, scratch, 16384, &op) :
-						     proc_read_pid(pid, FIELDS[field], scratch, 16384, &op);
+		length = read_field(pid, process, field, scratch, 16384, &op);
 		out_pid_text(out, (uint8_t)field, op, length < 0 ? (int)-length : 0, scratch,
 			     length < 0 ? 0 : (size_t)length);
 		count++;
 	}
 	out_list_end(out, place, count);
-}
-
-static int open_pid_file(int32_t pid, const char *name, int flags)
-{
-	char path[64];
-	int fd;
-
-	if (lmk_format(path, sizeof(path), "%d/%s", pid, name) < 0)
-		return -EINVAL;
-	fd = openat(proc_fd, path, flags | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
 }
 
 ssize_t proc_read_pid(int32_t pid, const char *name, char *buffer, size_t size, uint8_t *ret_op)
@@ -189,29 +352,29 @@ ssize_t proc_read_pid(int32_t pid, const char *name, char *buffer, size_t size, 
 	*ret_op = OP_OPEN;
 	if (fd < 0)
 		return fd;
-	length = lmk_reread(fd, buffer, size);
+	length = lmk_reread_record(fd, buffer, size);
 	*ret_op = length < 0 ? OP_IO : OP_NONE;
 	close(fd);
 	return length;
 }
 
-int proc_start_ticks(int32_t pid, uint64_t *ret_ticks)
+int proc_start_ticks(int32_t pid, const struct process *known, uint64_t *ret_ticks)
 {
 	char text[1024];
 	uint8_t op;
-	ssize_t length = proc_read_pid(pid, "stat", text, sizeof(text), &op);
+	ssize_t length = read_field(pid, known, FIELD_STAT, text, sizeof(text), &op);
 
 	if (length < 0)
 		return length == -ENOENT ? -ESRCH : (int)length;
 	return lmk_stat_field(text, 22, ret_ticks);
 }
 
-int proc_adj(int32_t pid, int32_t *ret_adj)
+int proc_adj(int32_t pid, const struct process *known, int32_t *ret_adj)
 {
 	char text[32];
 	uint8_t op;
 	int64_t value;
-	ssize_t length = proc_read_pid(pid, "oom_score_adj", text, sizeof(text), &op);
+	ssize_t length = read_field(pid, known, FIELD_ADJ, text, sizeof(text), &op);
 
 	if (length < 0)
 		return length == -ENOENT ? -ESRCH : (int)length;
@@ -275,7 +438,7 @@ int64_t proc_percpu_pages(char *buffer, size_t size)
 	return pages;
 }
 
-int proc_memory(int32_t pid, struct proc_memory *ret_memory)
+int proc_memory(int32_t pid, const struct process *known, struct proc_memory *ret_memory)
 {
 	static const struct { const char *key; size_t offset; } LINES[] = {
 		{ "RssAnon:", offsetof(struct proc_memory, anon_kib) },
@@ -286,7 +449,7 @@ int proc_memory(int32_t pid, struct proc_memory *ret_memory)
 	char text[8192];
 	uint8_t op;
 	int64_t value;
-	ssize_t length = proc_read_pid(pid, "status", text, sizeof(text), &op);
+	ssize_t length = read_field(pid, known, FIELD_STATUS, text, sizeof(text), &op);
 
 	*ret_memory = (struct proc_memory){ -1, -1, -1, -1, -1, -1 };
 	if (length < 0)

@@ -120,7 +120,7 @@ static void reap_and_look(const struct reap_job *job)
 		reap(job, &result);
 	if (result.method != REAP_NONE) {
 		result.free_pages_after = proc_free_pages();
-		if (proc_memory(job->pid, &memory) == 0) {
+		if (proc_memory(job->pid, NULL, &memory) == 0) {
 			result.anon_kib_after = memory.anon_kib;
 			result.shmem_kib_after = memory.shmem_kib;
 		} else {

@@ -294,20 +294,22 @@ static bool put_row(struct out *out, int32_t pid, const struct process *process)
 	struct wire_row row = { .pid = pid, .rss_pages = -1, .uid = -1 };
 	struct proc_memory memory;
 	char name[256];
-	int32_t adj = 0;
 
-	if (proc_start_ticks(pid, &row.start_ticks) != 0 || proc_memory(pid, &memory) != 0)
+	if (proc_start_ticks(pid, NULL, &row.start_ticks) != 0 || proc_memory(pid, NULL, &memory) != 0 ||
+	    proc_adj(pid, NULL, &row.oom_score_adj) != 0)
 		return false;
-	proc_adj(pid, &adj);
 	proc_name(pid, name, sizeof(name));
 	row.uid = memory.uid;
-	row.oom_score_adj = adj;
 	row.rss_pages = memory.rss_kib < 0 ? -1 : memory.rss_kib * 1024 / sysconf(_SC_PAGESIZE);
-	if (process) {
+	/* A pid's former process may still be in the table. */
+	if (process && process->start_ticks == row.start_ticks) {
 		row.handle = process->handle;
-		row.uid = process->uid;
-		row.oom_score_adj = process->oom_score_adj;
 		row.order = process->order;
+		/* Of all processes /proc is asked: beside another lmkd nobody tells us of a change. */
+		if (walk.which == TABLE_REGISTERED) {
+			row.uid = process->uid;
+			row.oom_score_adj = process->oom_score_adj;
+		}
 		row.owner_pid = process->owner_pid;
 		row.type = process->type;
 	}
@@ -473,7 +475,7 @@ static void write_adj(uint32_t id, struct in *in)
 	if (pid <= 0 || adj < -1000 || adj > 1000)
 		error = -EINVAL;
 	if (error == 0 && wanted != 0)
-		error = proc_start_ticks(pid, &ticks);
+		error = proc_start_ticks(pid, NULL, &ticks);
 	if (error == 0 && wanted != 0 && ticks != wanted)
 		error = -ESTALE;
 	if (error == 0)

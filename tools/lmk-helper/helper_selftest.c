@@ -173,9 +173,9 @@ int selftest_decode(void)
 		return 1;
 	}
 	printf("%" PRIu32 " %u %" PRId32 " %" PRIu32 " [%s] %" PRIu32 " %" PRId32 " %" PRId32 " %" PRIu64 " %" PRIu64
-	       " %" PRIu32 " %u %u %" PRIu32 " %" PRIu32 "\n",
+	       " %" PRIu32 " %u %u %" PRIu32 " %" PRIu32 " [%s]\n",
 	       s.failsafe_ms, s.failsafe_mode, s.failsafe_min_adj, s.failsafe_interval_ms, s.failsafe_trigger,
 	       s.heartbeat_ms, s.main_priority, s.reaper_priority, s.main_cpus, s.reaper_cpus, s.sample_files,
-	       s.candidates, s.candidate_fields, s.flags, s.reap_timeout_ms);
+	       s.candidates, s.candidate_fields, s.flags, s.reap_timeout_ms, s.vmstat_names);
 	return 0;
 }

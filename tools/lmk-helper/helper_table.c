@@ -11,6 +11,15 @@
 #include <unistd.h>
 
 static int pidfds[TABLE_MAX];
+static bool changed;
+
+bool table_changed(void)
+{
+	bool was = changed;
+
+	changed = false;
+	return was;
+}
 
 /* Opened first, looked at second: a pidfd whose process still has this start time is that process. */
 int pidfd_open_checked(int32_t pid, uint64_t *inout_start_ticks)
@@ -20,7 +29,7 @@ int pidfd_open_checked(int32_t pid, uint64_t *inout_start_ticks)
 
 	if (fd < 0)
 		return -errno;
-	error = proc_start_ticks(pid, &ticks);
+	error = proc_start_ticks(pid, NULL, &ticks);
 	if (error == 0 && *inout_start_ticks != 0 && *inout_start_ticks != ticks)
 		error = -ESTALE;
 	if (error != 0) {
@@ -141,6 +150,7 @@ int table_register(int32_t pid, int32_t uid, int32_t adj, uint8_t type, int32_t 
 	process->type = type;
 	process->order = ++shared->next_order;
 	process->used = 1;
+	changed = true;
 	*ret_process = process;
 	return 0;
 }
@@ -148,6 +158,8 @@ int table_register(int32_t pid, int32_t uid, int32_t adj, uint8_t type, int32_t 
 void table_remove(struct process *process)
 {
 	process->used = 0;
+	changed = true;
+	proc_forget(process->handle);
 	close_pidfd((uint32_t)(process - shared->table));
 }
 

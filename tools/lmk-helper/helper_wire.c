@@ -225,6 +225,7 @@ void in_settings(struct in *in, struct settings *ret_settings)
 	s.candidate_fields = in_u16(in);
 	s.flags = in_u32(in);
 	s.reap_timeout_ms = in_u32(in);
+	in_text(in, s.vmstat_names, sizeof(s.vmstat_names));
 	if (s.failsafe_mode > FAILSAFE_HANDBACK)
 		in->bad = true;
 	if (!in->bad)

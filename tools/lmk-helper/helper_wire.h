@@ -106,6 +106,7 @@ struct settings {
 	uint16_t candidates, candidate_fields;
 	uint32_t flags;
 	uint32_t reap_timeout_ms;
+	char vmstat_names[1024];
 };
 
 struct wire_hello {

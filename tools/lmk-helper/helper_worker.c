@@ -150,6 +150,7 @@ void worker_apply_settings(int32_t errors[SET_OOM + 1])
 	int error, other;
 
 	worker_protect(errors);
+	proc_settings_changed();
 	errors[SET_MAIN_PRIORITY] = -thread_schedule(0, settings->main_priority);
 	errors[SET_MAIN_CPUS] = -thread_affinity(0, settings->main_cpus);
 	errors[SET_REAPER_PRIORITY] = -reaper_schedule(settings->reaper_priority, settings->reaper_cpus, &other);
@@ -270,6 +271,8 @@ static void turn(const struct epoll_event *events, int count)
 			trigger_flush();
 	}
 	host_run_requests();
+	if (table_changed())
+		proc_keep_ready();
 }
 
 static void on_signal(int number)

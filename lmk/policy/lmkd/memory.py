@@ -46,8 +46,8 @@ VMSTAT_FIELDS = (
 )
 _VMSTAT_INDEX = {name: index for index, name in enumerate(VMSTAT_FIELDS)}
 _PGSKIP_FIELDS = ("pgskip_dma", "pgskip_dma32", "pgskip_normal", "pgskip_high", "pgskip_movable")
-_VENDOR_VMSTAT_FIELDS = (*VMSTAT_FIELDS, *_PGSKIP_FIELDS)
-_VENDOR_VMSTAT_INDEX = {name: index for index, name in enumerate(_VENDOR_VMSTAT_FIELDS)}
+VENDOR_VMSTAT_FIELDS = (*VMSTAT_FIELDS, *_PGSKIP_FIELDS)
+_VENDOR_VMSTAT_INDEX = {name: index for index, name in enumerate(VENDOR_VMSTAT_FIELDS)}
 
 
 def wrap(number: int) -> int:

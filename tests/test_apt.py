@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from lmk import apt
+from lmk.apt import AptSource, AptState, parse_targets
 from lmk.errors import HostError
-from lmk.guest import apt
-from lmk.guest.apt import AptSource, AptState, parse_targets
 
 
 def target(uri: str, release: str, origin: str, label: str, entry: str = "", component: str = "main") -> str:
@@ -74,7 +77,7 @@ def test_a_mirror_that_does_not_answer_is_one_clear_line(tmp_path: Path) -> None
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not installed")
 def test_resolve_and_download_from_a_local_archive(tmp_path: Path) -> None:
-    archive = local_archive(tmp_path / "archive")
+    archive = local_archive(tmp_path / "archive", {"app": "library", "library": ""})
     state = apt.open_state("trixie", root=tmp_path / "state", sources=[archive])
     wanted = ["app_1_amd64.deb", "library_1_amd64.deb"]
     assert [package.file_name for package in state.resolve(["app"])] == wanted
@@ -94,14 +97,11 @@ def test_unknown_architectures_pass_through(tmp_path: Path) -> None:
     assert AptState(suite="trixie", arch="riscv64", root=tmp_path).arch == "riscv64"
 
 
-def local_archive(folder: Path) -> AptSource:
-    """A tiny trusted archive with app, which depends on library."""
-    import hashlib
-    import subprocess
-
+def local_archive(folder: Path, packages: Mapping[str, str]) -> AptSource:
+    """A tiny trusted archive of packages by name, each with what it depends on."""
     pool = folder / "pool"
     stanzas = []
-    for name, depends in (("app", "library"), ("library", "")):
+    for name, depends in packages.items():
         tree = folder / name
         (tree / "DEBIAN").mkdir(parents=True)
         control = f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: x <x@x>\nDescription: x\n"
@@ -115,11 +115,11 @@ def local_archive(folder: Path) -> AptSource:
         stanzas.append(f"{control}Filename: pool/{deb.name}\nSize: {len(data)}\nSHA256: {digest}\n")
     index = folder / "dists/trixie/main/binary-amd64"
     index.mkdir(parents=True)
-    packages = "".join(f"{stanza}\n" for stanza in stanzas).encode()
-    (index / "Packages").write_bytes(packages)
+    listed = "".join(f"{stanza}\n" for stanza in stanzas).encode()
+    (index / "Packages").write_bytes(listed)
     release = "Origin: Debian\nLabel: Debian\nSuite: trixie\nCodename: trixie\nComponents: main\n"
     release += "Architectures: amd64\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
-    release += f" {hashlib.sha256(packages).hexdigest()} {len(packages)} main/binary-amd64/Packages\n"
+    release += f" {hashlib.sha256(listed).hexdigest()} {len(listed)} main/binary-amd64/Packages\n"
     (folder / "dists/trixie/Release").write_text(release)
     return _Trusted(uri=f"copy:{folder}", security=False, components=("main",))
 
