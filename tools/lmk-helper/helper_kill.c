@@ -141,8 +141,11 @@ static void hand_to_reapers(struct kill_slot *slot, const struct kill_wish *wish
 	};
 
 	if (reaper_queue(&job) != 0) {
-		if (job.group_fd >= 0)
+		if (job.group_fd >= 0) {
+			/* The signal was left to the thread that now has no job. */
+			syscall(SYS_pidfd_send_signal, slot->pidfd, SIGKILL, NULL, 0);
 			close(job.group_fd);
+		}
 		slot->reap_done = true;
 		slot->story.method = REAP_NONE;
 		slot->story.reap_error = EAGAIN;
