@@ -30,7 +30,7 @@
 #define REAPERS 2
 #define PASSES_MAX 50
 #define ROUNDS 5
-#define BACK_LIMIT_MS 3000
+#define BACK_LIMIT_MS 1500
 #define FORKERS 4
 #define CHILDREN_MAX 900
 #define STORM_MS 30

@@ -30,7 +30,7 @@ PROCESSES = (0, 1000, 10_000, 20_000)
 _VERDICT_ROUNDS = 500
 _SEED = 1
 _MEMORY_MIB = 4096
-_PART_LIMIT_S = {"groups": 200, "speed": 120, "verdicts": 60, "sharing": 240}
+_PART_LIMIT_S = {"groups": 240, "speed": 120, "verdicts": 60, "sharing": 240}
 _BOOT_LIMIT_S = 60.0
 _COMPILE_TIMEOUT_S = 120.0
 #: Rows that a whole part prints, roughly: for the progress bar.

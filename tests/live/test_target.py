@@ -218,6 +218,26 @@ def test_pressure_kills_the_registered_process_and_the_record_tells_all(scene: S
     assert (len(fields), fields[0], fields[-1]) == (38, str(scene.victim.pid), "0.000000")
 
 
+@pytest.mark.parametrize(("tag", "survives"), [("16", True), ("N3", False)])
+def test_a_later_lmkd_kills_the_victims_whole_cgroup(scene: Scene, tmp_path: Path, tag: str, survives: bool) -> None:
+    pid = scene.victim.pid
+    other = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1000)"])
+    group = scene.helper.folder / f"sys/fs/cgroup/uid_10001/pid_{pid}"
+    group.mkdir(parents=True)
+    (group / "cgroup.procs").write_text(f"{pid}\n{other.pid}\n")
+    scene.proc.write(f"{pid}/cgroup", f"0::/uid_10001/pid_{pid}\n")
+    try:
+        with play(scene, make_policy("lmkd", tag), tmp_path / "run") as record:
+            (kill,) = record.kills()
+        if kill.reap_method == "none":
+            pytest.skip("this kernel has no call to reap with, so lmkd has no reaper threads")
+        assert scene.victim.wait(5) == -9
+        assert (other.poll() is None) == survives
+    finally:
+        other.kill()
+        other.wait()
+
+
 def test_dry_run_decides_and_signals_nobody(scene: Scene, tmp_path: Path) -> None:
     scene.dies = False
     with play(scene, make_policy("lmkd", "14Q2"), tmp_path / "run", dry_run=True) as record:
