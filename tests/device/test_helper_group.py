@@ -78,12 +78,16 @@ def test_without_cgroup_reap_every_member_is_found_killed_and_reaped(tmp_path: P
         assert story.signal_ns <= story.reap_begin_ns <= story.reap_end_ns
 
 
-def test_cgroup_reap_is_one_write(tmp_path: Path) -> None:
+@pytest.mark.parametrize("empties", [True, False])
+def test_cgroup_reap_is_one_write_and_another_while_somebody_is_left(tmp_path: Path, empties: bool) -> None:
     with app(tmp_path, 2) as group:
         (group.group / "cgroup.reap").write_text("")
+        if empties:
+            (group.group / "cgroup.procs").write_text("")
         story = group.kill()
-        assert (group.group / "cgroup.reap").read_text() == "1"
-        assert (story.method, story.reap_error, story.reap_calls) == (ReapMethod.CGROUP, 0, 1)
+        writes = 1 if empties else 3
+        assert (group.group / "cgroup.reap").read_text() == "1" * writes
+        assert (story.method, story.reap_error, story.reap_calls) == (ReapMethod.CGROUP, 0, writes)
         # Plain files kill nobody: only the process that was named has died.
         assert group.alive() == [False, True]
 

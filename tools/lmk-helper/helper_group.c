@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A process together with the rest of its own cgroup (Android: .../uid_N/pid_M, the app and what it forked). Where the
- * kernel has cgroup.reap, one write kills them all and frees their memory. Elsewhere: pidfds of all members first,
+ * kernel has cgroup.reap, a write kills them all and frees their memory. Elsewhere: pidfds of all members first,
  * then the signals, then the reaping, shared among the reaper threads, and again until nobody new is found.
  * Runs on reaper threads; only group_open is for the main thread.
  */
@@ -23,6 +23,7 @@
 #define PASSES_MAX 64
 #define LIST_BYTES (64 * 1024)
 #define EAGAIN_TRIES 5
+#define LOOKS_MAX 3
 #define HELP_WAIT_NS (2 * NS_PER_S)
 
 /* One group that is being killed. Helpers come and go; who is the last to leave frees it. */
@@ -102,6 +103,17 @@ static struct work *take_work(void)
 
 /* --- one write ---------------------------------------------------------------------------------------------- */
 
+static bool is_empty(int group_fd)
+{
+	int fd = openat(group_fd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	char byte;
+	bool empty = fd < 0 || read(fd, &byte, 1) <= 0;
+
+	if (fd >= 0)
+		close(fd);
+	return empty;
+}
+
 static int write_reap(int group_fd, uint32_t *calls)
 {
 	int fd = openat(group_fd, "cgroup.reap", O_WRONLY | O_CLOEXEC);
@@ -111,6 +123,14 @@ static int write_reap(int group_fd, uint32_t *calls)
 	for (int tries = 0; fd >= 0 && error == EAGAIN && tries < EAGAIN_TRIES; tries++) {
 		if (tries)
 			lmk_sleep_ns(NS_PER_MS);
+		++*calls;
+		error = write(fd, "1", 1) == 1 ? 0 : errno;
+	}
+	/*
+	 * A fork that begins after the kernel's walk over the cgroup did, and just before its parent is reached, may
+	 * add the child after the walk (cgroup.kill has the same gap). Another walk finds it.
+	 */
+	for (int looks = 1; fd >= 0 && error == 0 && looks < LOOKS_MAX && !is_empty(group_fd); looks++) {
 		++*calls;
 		error = write(fd, "1", 1) == 1 ? 0 : errno;
 	}
