@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lmk.cli import config_convert
+from lmk.cli.terminal import plain_table
 from lmk.config.device import DeviceConfig, load_device_config
 from lmk.config.effective import DEFAULT, DERIVED, EffectiveKnob, effective_knobs
 from lmk.config.find import find_config, shipped_configs, shipped_scenarios
@@ -92,7 +93,7 @@ def _run_list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"schema": 1, "configs": [_summary(config) for config in configs]}, indent=1))
         return 0
-    table = Table("name", "memory", "swap", "Android", "description")
+    table = plain_table("name", "memory", "swap", "Android", "description")
     for config in sorted(configs, key=lambda config: (config.memory_bytes, config.name)):
         swap = format_bytes(config.swap_bytes) if config.zram else "none"
         table.add_row(config.name, format_bytes(config.memory_bytes), swap, config.android, escape(config.description))
@@ -121,12 +122,12 @@ def _print_device(config: DeviceConfig, path: Path) -> None:
         facts.add_row(key, escape(text))
     console.print(facts)
     if config.system:
-        system = Table("process", "adj", "anon", "file", "hot", "compresses", title="base load")
+        system = plain_table("process", "adj", "anon", "file", "hot", "compresses", title="base load")
         for one in config.system:
             sizes = (format_bytes(one.anon_bytes), format_bytes(one.file_bytes))
             system.add_row(escape(one.name), str(one.adj), *sizes, f"{one.hot:g}", f"{one.compressibility:g}")
         console.print(system)
-    knobs = Table("property", "value", "won", "default", title=f"lmkd, {effective.params.strategy} strategy")
+    knobs = plain_table("property", "value", "won", "default", title=f"lmkd, {effective.params.strategy} strategy")
     for knob in effective.knobs:
         if not knob.dead:
             name = knob.row.full_name.removeprefix(RO_PREFIX)

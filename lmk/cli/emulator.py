@@ -10,13 +10,12 @@ from typing import Any
 
 import attrs
 from rich.console import Console
-from rich.table import Table
 
 from lmk import subproc
 from lmk.backends import registry
 from lmk.backends.qemu_args import check_host_memory
 from lmk.backends.registry import Emulator
-from lmk.cli.terminal import shown_progress
+from lmk.cli.terminal import plain_table, shown_progress
 from lmk.config.device import KERNEL_BASES, DeviceConfig, load_device_config
 from lmk.config.find import find_config
 from lmk.config.quantity import InvalidValue, format_bytes, format_duration_ms, parse_duration_ms
@@ -105,7 +104,7 @@ def _run_list(args: argparse.Namespace) -> int:
     if not emulators:
         print("no emulator is up; start one with: lmk emulator up CONFIG")
         return 0
-    table = Table("name", "state", "config", "memory", "kernel", "serial", "up for", "idle limit", "accel")
+    table = plain_table("name", "state", "config", "memory", "kernel", "serial", "up for", "idle limit", "accel")
     for emulator in emulators:
         up_for = format_duration_ms(max(0, int(time.time()) - emulator.started_unix_s) * 1000)
         idle = format_duration_ms(emulator.idle_s * 1000) if emulator.idle_s else "none"

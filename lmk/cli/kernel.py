@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from lmk.cli import kernel_bench
-from lmk.cli.terminal import shown_progress
+from lmk.cli.terminal import plain_table, shown_progress
 from lmk.kernel import cache
 from lmk.kernel.bases import ARCHES, BASES, DEFAULT_BASE
 from lmk.kernel.build import KernelImage, build_kernel
@@ -72,7 +71,7 @@ def _run_list(args: argparse.Namespace) -> int:
     if not images:
         print("no kernel is built yet; build one with: lmk kernel build")
         return 0
-    table = Table("base", "arch", "release", "patched", "debug", "source", "size", "image")
+    table = plain_table("base", "arch", "release", "patched", "debug", "source", "size", "image")
     for image in images:
         size = f"{image.image.stat().st_size / (1 << 20):.1f} MiB"
         patched, debug = ("yes" if flag else "no" for flag in (image.patched, image.debug))

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Table
 
 from lmk.live.watcher import Watcher
 from lmk.progress import Progress
 from lmk.record.schema import KILLER_LMK, KILLER_WORDS, KillRow
+
+
+def plain_table(*headings: str, title: str | None = None) -> Table:
+    """A table as every verb prints them: a line below the headings, nothing around; only the last column wraps."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading != headings[-1], overflow="fold")
+    return table
 
 
 @contextmanager

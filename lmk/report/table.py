@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from lmk.record.schema import KILLER_LMK, KILLER_WORDS
-
-_TIER_STYLE = {"foreground": "bold red", "visible": "red", "perceptible": "yellow", "perceptible-recent": "yellow"}
+from lmk.report.tiers import TERMINAL_STYLE, tier_group
 
 
 def run_tables(run: dict[str, Any]) -> RenderableType:
@@ -29,26 +29,40 @@ def kill_table(run: dict[str, Any]) -> RenderableType:
     kills = run["kills"]
     if not kills:
         return Text("No process was killed.")
-    table = Table(title=f"{len(kills)} kills", title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for heading in _KILL_HEADINGS:
+    table = Table(
+        title=Text.assemble(
+            (f"{len(kills)} {'kill' if len(kills) == 1 else 'kills'}", "bold"),
+            ("   signal: after the event; reaped, exit: after the signal", "dim"),
+        ),
+        title_justify="left",
+        title_style="",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name, unit in _KILL_HEADINGS:
         # Numbers are never cut: in a narrow terminal it is the words that wrap.
-        words = heading == _WORDS
-        table.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold", ratio=words)
+        words = name == _WORDS
+        justify: JustifyMethod = "left" if words or name == _TIER else "right"
+        table.add_column(f"{name}\n{unit}", justify=justify, no_wrap=not words, overflow="fold", ratio=words)
     for kill in kills:
-        table.add_row(*_kill_cells(kill), style=_TIER_STYLE.get(kill["tier"] or "", ""))
+        table.add_row(*_kill_cells(kill), style=TERMINAL_STYLE[tier_group(kill["oom_score_adj"])])
     return table
 
 
-_WORDS = "process\nand why"
+_WORDS, _TIER = "process", "tier"
+#: Name and unit, one above the other.
 _KILL_HEADINGS = (
-    "\ntime s",
-    _WORDS,
-    "tier\nand adj",
-    "rss+swap\nMiB",
-    "signal\nafter ms",
-    "\nreaped",
-    "\nexit",
-    "freed\nMiB",
+    ("time", "s"),
+    (_WORDS, "and why it died"),
+    (_TIER, "and adj"),
+    ("rss+swap", "MiB"),
+    ("signal", "ms"),
+    ("reaped", "ms"),
+    ("exit", "ms"),
+    ("freed", "MiB"),
 )
 
 

@@ -96,9 +96,11 @@ def test_the_reason_is_readable_at_any_width(run: dict[str, Any], width: int) ->
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(run_tables(run))
     text = console.export_text()
-    for word in ("watermark", "cached 915", "time s", "com.b", "1.00", "freed"):
+    for word in ("watermark", "cached 915", "time", "com.b", "1.00", "freed"):
         assert word in text
     assert all(len(line) <= width for line in text.splitlines())
+    heading, units = (next(line for line in text.splitlines() if word in line) for word in ("time ", "and why"))
+    assert units.rindex("MiB") + 3 == heading.rindex("freed") + 5  # a unit ends where its name ends
 
 
 def test_tables_show_kills_and_a_missed_expectation(run: dict[str, Any]) -> None:

@@ -131,7 +131,7 @@
         taken[row] = x;
         const button = buttons[number][index];
         button.style.left = `${place * 100}%`;
-        button.style.top = `${row * 14}px`;
+        button.style.top = `${row * 14 + 3}px`;
         button.style.visibility = place < -0.001 || place > 1.001 ? "hidden" : "";
       });
     });
