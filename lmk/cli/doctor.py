@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,14 @@ import attrs
 from lmk import subproc
 from lmk.backends.accel import find_accel
 from lmk.backends.qemu_args import HOST_MEMORY_SHARE_MAX
+from lmk.cli.runs import DEFAULT_CONFIG
+from lmk.config.device import load_device_config
+from lmk.config.find import find_config
 from lmk.config.quantity import format_bytes
 from lmk.errors import HostError
 from lmk.guest.image import find_guest_image
 from lmk.kernel import cache as kernel_cache
+from lmk.live.devices import KINDS, parse_target
 from lmk.resources import cache_dir
 from lmk.units import GIB, MIB
 
@@ -52,6 +57,13 @@ class Check:
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``doctor``."""
     parser = verbs.add_parser("doctor", help="check what this machine has and lacks")
+    parser.add_argument(
+        "--target",
+        metavar="TARGET",
+        help=f"also start or reach a target ({', '.join(KINDS)}) and verify every step of a run on it",
+    )
+    parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="CONFIG", help="what is started (phone-2gb)")
+    parser.add_argument("--kernel", metavar="WHICH", help="with --target avd or cuttlefish: boot this kernel")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -59,6 +71,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def run(args: argparse.Namespace) -> int:
     """0 when nothing required is missing, 2 otherwise."""
     checks = [*_tools(), _accel(), _memory(), _room(), _kernels(), _image()]
+    if args.target is not None:
+        checks.extend(_target_checks(args))
     good = all(check.ok or not check.required for check in checks)
     if args.json:
         print(json.dumps({"schema": 1, "ok": good, "checks": [attrs.asdict(check) for check in checks]}))
@@ -67,6 +81,20 @@ def run(args: argparse.Namespace) -> int:
         mark = "ok" if check.ok else ("MISSING" if check.required else "note")
         print(f"{mark:8}{check.name}: {check.found}" + (f"; {check.remedy}" if check.remedy else ""))
     return 0 if good else 2
+
+
+def _target_checks(args: argparse.Namespace) -> list[Check]:
+    """Every step of a run on a target, by itself; the first that fails is the last."""
+    from lmk.live.verify import verify_target
+
+    config = load_device_config(find_config(args.config))
+    target = parse_target(args.target, args.kernel)
+    with tempfile.TemporaryDirectory(prefix="lmk-doctor-") as folder:
+        found = verify_target(target, config, Path(folder))
+    return [
+        Check(name=f"{target}: {step.name}", ok=step.ok, required=True, found=step.found, remedy=step.remedy)
+        for step in found
+    ]
 
 
 def _tools() -> Iterator[Check]:

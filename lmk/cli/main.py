@@ -18,7 +18,7 @@ from lmk.errors import LmkError
 # Written out: what `lmk --help` lists is what exists.
 VERBS: tuple[str, ...] = (
     *("run", "explain", "report", "top", "sim", "calibrate", "validate", "compare", "ci", "tune", "sweep"),
-    *("replay", "import"),
+    *("record", "replay", "import"),
     *("config", "doctor", "emulator", "kernel"),
 )
 #: Verbs whose name cannot be that of a module.

@@ -42,6 +42,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "scenario", nargs="?", default=DEFAULT_SCENARIO, metavar="SCENARIO", help="a scenario (app-switching)"
     )
     parser.add_argument("--target", default="qemu", metavar="TARGET", help=f"one of {', '.join(KINDS)}")
+    parser.add_argument(
+        "--kernel", metavar="WHICH", help="with avd and cuttlefish: a kernel of `lmk kernel list`, or a file"
+    )
+    parser.add_argument("--initramfs", type=Path, metavar="FILE", help="with cuttlefish: the kernel's modules")
     parser.add_argument("--policy", default="lmkd", choices=POLICIES, help="who decides (lmkd)")
     parser.add_argument("--seed", type=int, help="another seed than the scenario's")
     add_set_option(parser)
@@ -87,7 +91,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     if scenario.sim_only:
         raise UserError(f"{scenario.name} is for the simulator alone", f"lmk sim {args.config} {args.scenario}")
     timeline = compile_timeline(scenario, config, args.seed)
-    target = parse_target(args.target)
+    target = parse_target(args.target, args.kernel, args.initramfs)
     run_dir = new_run_dir(args.record, f"{config.name}-{scenario.name}")
     check_target(target, config, confirmed=args.yes or args.dry_run)
     return Plan(

@@ -342,6 +342,16 @@ class AdbDevice:
         """Set a property; DeviceLostError if the device refuses."""
         self.check_shell(f"setprop {shlex.quote(name)} {shlex.quote(value)}", timeout_s)
 
+    def service(self, name: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
+        """All that a service of adbd says (``root:``) until it hangs up."""
+        said = bytearray()
+        with self._stream(name, name, timeout_s) as (connection, deadline):
+            while True:
+                connection.settimeout(deadline.left_s())
+                if not (chunk := connection.recv(4096)):
+                    return said.decode(errors="replace")
+                said += chunk
+
     def state(self) -> str:
         """ "device", "offline", "unauthorized" … as the server says; "absent" if it does not know the serial."""
         return self.server.devices().get(self.serial, "absent")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lmk.engine.loop import Observer
 from lmk.policy.api import EventLog, HandlerBegin, HandlerEnd, Log, Request
 from lmk.policy.decision import Decision
 from lmk.record.schema import LogRow
@@ -35,3 +36,15 @@ class RecordingObserver:
             self._writer.decision(t_ns, self._woke_ns(), request.reason, victim, request)
         elif not isinstance(request, _UNRECORDED):
             self._writer.step(t_ns, request, answer)
+
+
+class Observers:
+    """Several observers as one, each shown every exchange in order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
+        """See ``lmk.engine.loop.Observer``."""
+        for observer in self._observers:
+            observer.exchanged(t_ns, request, answer)

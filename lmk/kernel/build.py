@@ -55,6 +55,8 @@ class _Recipe:
     debug: bool
     patched: bool
     key: str
+    #: An Android common tree: its own gki_defconfig comes first.
+    android: bool = False
 
 
 def _recipe(base_name: str, arch: str, *, debug: bool, patched: bool, tree: Path | None = None) -> _Recipe:
@@ -67,7 +69,8 @@ def _recipe(base_name: str, arch: str, *, debug: bool, patched: bool, tree: Path
         series = series.for_tree(tree)
     if not patched:
         series = attrs.evolve(series, patches=())
-    wishes = kconfig.merge(kconfig.fragment_files(data, base.name, arch, debug=debug, patched=patched))
+    android = tree is not None and kernel_source.is_android_common(tree)
+    wishes = kconfig.merge(kconfig.fragment_files(data, base.name, arch, debug=debug, patched=patched, android=android))
     key = cache.recipe_key(
         base=base.name,
         arch=arch,
@@ -84,6 +87,7 @@ def _recipe(base_name: str, arch: str, *, debug: bool, patched: bool, tree: Path
         debug=debug,
         patched=patched,
         key=key,
+        android=android,
     )
 
 
@@ -206,11 +210,13 @@ def _prepare(recipe: _Recipe, source: KernelSource, key: str, progress: Progress
 
 
 def _configure(tree: Path, recipe: _Recipe) -> None:
-    """allnoconfig plus our fragments, then olddefconfig; stops when a wish was not granted."""
+    """allnoconfig (Android: gki_defconfig) plus our fragments, then olddefconfig; stops when a wish was not granted."""
     fragment = tree / ".lmk-fragment"
     fragment.write_text(kconfig.render(recipe.wishes))
-    environment = {**os.environ, **_BUILD_ENV, "KCONFIG_ALLCONFIG": str(fragment)}
-    for target in ("allnoconfig", "olddefconfig"):
+    environment = {**os.environ, **_BUILD_ENV}
+    if not recipe.android:
+        environment["KCONFIG_ALLCONFIG"] = str(fragment)
+    for target in ("gki_defconfig" if recipe.android else "allnoconfig", "olddefconfig"):
         subproc.run(
             ["make", "-s", *recipe.toolchain.make_arguments, target],
             cwd=tree,
@@ -218,6 +224,10 @@ def _configure(tree: Path, recipe: _Recipe) -> None:
             timeout_s=_CONFIG_TIMEOUT_S,
             nice=_NICE,
         )
+        if target == "gki_defconfig":
+            # The last of several lines counts (scripts/kconfig/confdata.c), with a warning that nobody needs.
+            with (tree / ".config").open("a") as config:
+                config.write(fragment.read_text())
     kconfig.verify(
         recipe.wishes,
         (tree / ".config").read_text(),

@@ -73,9 +73,9 @@ def recipe_key(
 
 def full_key(recipe: str, source: KernelSource) -> str:
     """Recipe and source."""
-    kind = "tree" if source.kind == "tree" else "package"
+    kind = "tree" if source.is_tree else "package"
     # The same package gives the same kernel, however its file came here.
-    content = source.digest if source.kind == "tree" else source.version
+    content = source.digest if source.is_tree else source.version
     return hashlib.sha256(f"{recipe} {kind} {content}".encode()).hexdigest()[:16]
 
 

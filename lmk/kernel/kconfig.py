@@ -33,11 +33,12 @@ class Wish:
         return f"# {self.name} is not set" if self.value == "n" else f"{self.name}={self.value}"
 
 
-def fragment_files(directory: Path, base: str, arch: str, *, debug: bool = False, patched: bool = True) -> list[Path]:
-    """Every fragment that goes into this kernel, in merge order."""
+def fragment_files(
+    directory: Path, base: str, arch: str, *, debug: bool = False, patched: bool = True, android: bool = False
+) -> list[Path]:
+    """Every fragment that goes into this kernel, in merge order. ``android``: they come on top of gki_defconfig."""
     groups = [
-        "goldfish",
-        "lmk",
+        *(["virtual-device"] if android else ["goldfish", "lmk"]),
         *(["patched"] if patched else []),
         *(["debug"] if debug else []),
     ]

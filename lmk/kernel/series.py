@@ -105,7 +105,7 @@ def apply_series(series: Series, source: KernelSource, tree: Path, warn: Callabl
 def apply_patch(patch: Path, series: Series, source: KernelSource, tree: Path, *, warn: Callable[[str], None]) -> None:
     """Apply one patch of the series; see ``apply_series``. No fuzz is tolerated on the versions that it lists."""
     subproc.require_tool("patch", "patch")
-    listed = source.kind != "tree" and source.version in series.versions
+    listed = not source.is_tree and source.version in series.versions
     fuzz = 0 if listed else 2
     done = subproc.run(
         ["patch", *_PATCH_OPTIONS, f"--fuzz={fuzz}", "-i", patch],

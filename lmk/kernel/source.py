@@ -33,14 +33,28 @@ dpkg-deb --fsys-tarfile "$deb" | tar xO "$name" | tar xJ --strip-components=1 -C
 """
 
 
+#: A tree with Android's own defaults (arch/*/configs/gki_defconfig).
+ANDROID = "android"
+
+
 @attrs.frozen(kw_only=True)
 class KernelSource:
     """Source that can be unpacked. ``version``: package version, or the tree's own; ``digest``: of its content."""
 
-    kind: str  # "package", "deb" or "tree"
+    kind: str  # "package", "deb", "tree" or ANDROID
     path: Path
     version: str
     digest: str
+
+    @property
+    def is_tree(self) -> bool:
+        """A directory of the user's own."""
+        return self.kind in ("tree", ANDROID)
+
+
+def is_android_common(tree: Path) -> bool:
+    """Whether a kernel tree is an Android common kernel: it brings gki_defconfig."""
+    return any(tree.glob("arch/*/configs/gki_defconfig"))
 
 
 # --- Debian packages
@@ -125,7 +139,8 @@ def from_tree(directory: Path, base: Base) -> KernelSource:
             f"{directory}: Linux {version}, but the base is {base.name}",
             f"choose --base {'.'.join(version.split('.')[:2])} if lmk has patches for it",
         )
-    return KernelSource(kind="tree", path=directory, version=version, digest=_tree_digest(directory))
+    kind = ANDROID if is_android_common(directory) else "tree"
+    return KernelSource(kind=kind, path=directory, version=version, digest=_tree_digest(directory))
 
 
 _VERSION_LINES = ("VERSION", "PATCHLEVEL", "SUBLEVEL")
@@ -147,7 +162,7 @@ def unpack(source: KernelSource, destination: Path) -> None:
     scratch = destination.with_name(destination.name + ".unpacking")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    if source.kind == "tree":
+    if source.is_tree:
         subproc.run(
             ["cp", "-a", "--reflink=auto", f"{source.path}/.", scratch],
             timeout_s=_UNPACK_TIMEOUT_S,

@@ -27,7 +27,7 @@ from lmk.device.helper_requests import Run, Settings
 from lmk.device.helper_types import FailsafeMode, SettingItem, SettingsFlag
 from lmk.engine.kills import KillJournal
 from lmk.engine.loop import run_policy
-from lmk.engine.observer import RecordingObserver
+from lmk.engine.observer import Observers, RecordingObserver
 from lmk.live.apps import AppDriver
 from lmk.live.clock import DeviceClock
 from lmk.live.devices import OpenDevice, TargetName, open_device
@@ -38,7 +38,7 @@ from lmk.live.stock import SERVICE, find_memcg, logged_kills, read_properties, s
 from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget, reap_method
 from lmk.live.watcher import Watcher
-from lmk.policy.api import Policy, Request
+from lmk.policy.api import Policy
 from lmk.policy.lmkd.params import load_params
 from lmk.policy.lmkd.versions import behaviour
 from lmk.record.schema import KillRow
@@ -152,7 +152,7 @@ class _Session:
             self._watcher.progress("starting the apps", None)
             apps.start()
             try:
-                why = run_policy(plan.make_policy(), target, _Both(observer, journal))
+                why = run_policy(plan.make_policy(), target, Observers(observer, journal))
             finally:
                 apps.close()
             self._note_duration(apps)
@@ -234,15 +234,6 @@ class _Session:
 
     def _told_kill(self, row: KillRow) -> None:
         self._watcher.kill(row, (self._apps.zero_ns if self._apps else None) or row.t_ns)
-
-
-class _Both:
-    def __init__(self, first: RecordingObserver, second: KillJournal) -> None:
-        self._first, self._second = first, second
-
-    def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
-        self._first.exchanged(t_ns, request, answer)
-        self._second.exchanged(t_ns, request, answer)
 
 
 def own_pids(device: OpenDevice) -> list[int]:

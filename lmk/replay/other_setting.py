@@ -16,8 +16,7 @@ import attrs
 
 from lmk.engine.kills import KillJournal
 from lmk.engine.loop import run_policy
-from lmk.engine.observer import RecordingObserver
-from lmk.policy.api import Request
+from lmk.engine.observer import Observers, RecordingObserver
 from lmk.policy.lmkd.kill_reason import reason_name
 from lmk.policy.lmkd.params import load_params
 from lmk.policy.lmkd.policy import LmkdPolicy
@@ -100,7 +99,7 @@ def replay_setting(record: RecordReader, properties: Mapping[str, str], android:
     with RecordWriter(directory) as writer:
         found: list[KillRow] = []
         journal = KillJournal(writer, on_kill=found.append)
-        run_policy(LmkdPolicy(android), target, _Both(RecordingObserver(writer), journal))
+        run_policy(LmkdPolicy(android), target, Observers(RecordingObserver(writer), journal))
         for counter in world.counters:
             writer.counter(counter)
         for event in record.app_events():
@@ -243,12 +242,3 @@ def _words(outcome: Outcome) -> str:
 
 def _ms(t_ns: int | None, world: Recorded) -> int | None:
     return None if t_ns is None else (t_ns - world.zero_ns) // NS_PER_MS
-
-
-class _Both:
-    def __init__(self, first: RecordingObserver, second: KillJournal) -> None:
-        self._first, self._second = first, second
-
-    def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
-        self._first.exchanged(t_ns, request, answer)
-        self._second.exchanged(t_ns, request, answer)

@@ -156,3 +156,16 @@ def test_list_shows_what_is_built(world: Path, capsys: pytest.CaptureFixture[str
     assert listed["kernels"][0]["image"] == str(image.image)
     assert cli.main(["kernel", "list"]) == 0
     assert str(image.image) in capsys.readouterr().out
+
+
+def test_an_android_common_tree_keeps_its_own_defaults(world: Path) -> None:
+    (world / "data" / "virtual-device.config").write_text("CONFIG_VIRTIO_BLK=y\n")
+    configs = world / "linux" / "arch" / "x86" / "configs"
+    configs.mkdir(parents=True)
+    (configs / "gki_defconfig").write_text("CONFIG_ANDROID=y\n# CONFIG_VIRTIO_BLK is not set\n")
+    makefile = MAKEFILE.replace("allnoconfig:\n", "gki_defconfig:\n\tcp arch/x86/configs/gki_defconfig .config\nno:\n")
+    (world / "linux" / "Makefile").write_text(makefile)
+    image = build_tree(world)
+    assert image.source == "android 6.12.7"
+    # Kconfig takes the last of several lines; what is not an Android tree's business (lmk.config) is left out.
+    assert image.config.read_text() == "CONFIG_ANDROID=y\n# CONFIG_VIRTIO_BLK is not set\nCONFIG_VIRTIO_BLK=y\n"
