@@ -42,7 +42,7 @@ def test_memory_controller(mounts: str, version: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "qemu:", "adb:", "emulator", "avd", "adb"])
 def test_unknown_targets_are_refused_with_what_there_is(text: str) -> None:
-    with pytest.raises(UserError, match="qemu, emulator:NAME, avd:NAME, .*adb:SERIAL"):
+    with pytest.raises(UserError, match=r"qemu, emulator:NAME, avd:NAME, .*adb:SERIAL"):
         parse_target(text)
 
 
