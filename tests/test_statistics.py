@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from lmk.statistics import (
     deviation,
     half_interval_95,
-    mean,
     median,
+    median_interval_95,
     quantile,
     ranks,
     rmse,
     separated_95,
     spearman,
     t_95,
-    trimmed,
 )
 
 numbers = st.lists(st.integers(-1000, 1000).map(float), min_size=2, max_size=30)
@@ -67,10 +66,18 @@ def test_ranks_are_a_permutation_up_to_ties(values: list[float]) -> None:
 
 
 @given(numbers)
-def test_trimming_keeps_the_middle(values: list[float]) -> None:
-    kept = trimmed(values)
-    assert median(kept) == pytest.approx(median(values))
-    assert min(values) <= mean(kept) <= max(values)
+def test_the_median_lies_in_its_interval(values: list[float]) -> None:
+    interval = median_interval_95(values)
+    if len(values) < 6:
+        assert interval is None
+        return
+    assert interval is not None
+    assert min(values) <= interval[0] <= median(values) <= interval[1] <= max(values)
+
+
+def test_the_median_interval_is_the_textbook_one() -> None:
+    assert median_interval_95([float(value) for value in range(1, 7)]) == (1, 6)
+    assert median_interval_95([float(value) for value in range(1, 13)]) == (3, 10)
 
 
 def test_means_far_apart_are_separated_and_near_ones_are_not() -> None:

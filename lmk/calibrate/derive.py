@@ -164,6 +164,7 @@ def _rates(found: _Finder, machine: Machine) -> list[Number]:
             lambda s: s("wake") + s("round_trip").scaled(0.5),
             _NS_PER_US,
         ),
+        found("sample_us", "CPU time of a sample for the policy, 60 in a row", lambda s: s("sample_cpu"), _NS_PER_US),
         found("process_kib", "MemFree beside sleeping processes", lambda s: s("process_kib")),
     ]
 

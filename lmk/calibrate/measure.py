@@ -12,23 +12,31 @@ from lmk.calibrate.machine import Machine
 from lmk.calibrate.samples import Samples, parse_samples
 from lmk.device.adb import AdbDevice
 from lmk.device.helper import REMOTE_DIR, start_helper
+from lmk.device.helper_messages import Sample, SettingsDone
+from lmk.device.helper_requests import GetSample, Settings
 from lmk.device.native import native_binary
 from lmk.errors import TargetError
 from lmk.guest.datadisk import POOL_PATH
+from lmk.live.files import SAMPLE_MASK
 from lmk.progress import Progress
+from lmk.units import NS_PER_S
 
 #: Groups of lmk-calibrate and their rounds: about a minute in software emulation, and 64 MiB of memory at most.
 GROUPS: dict[str, int] = {
-    "memory": 12,
-    "swap": 10,
-    "aging": 10,
-    "file": 10,
-    "zram": 6,
-    "death": 6,
-    "system": 3,
+    "memory": 16,
+    "swap": 16,
+    "aging": 16,
+    "file": 16,
+    "zram": 12,
+    "death": 12,
+    "system": 8,
 }
 _GROUP_S = 60.0
 _PINGS = 60
+#: Samples are asked for as often as lmkd polls under pressure (PSI_POLL_PERIOD_SHORT_MS).
+_BATCH = 60
+_BATCHES = 8
+_PAUSE_S = 0.01
 
 
 def read_machine(adb: AdbDevice) -> Machine:
@@ -48,7 +56,7 @@ def read_machine(adb: AdbDevice) -> Machine:
     )
 
 
-def measure(adb: AdbDevice, arch: str, progress: Progress) -> Samples:
+def measure(adb: AdbDevice, arch: str, cpus: int, progress: Progress) -> Samples:
     """All groups, then the way to the helper and back. TargetError where the device does not play along."""
     program = _push(adb, arch)
     found = Samples({}, {})
@@ -56,7 +64,7 @@ def measure(adb: AdbDevice, arch: str, progress: Progress) -> Samples:
         progress(f"measuring {group}", index / (len(GROUPS) + 1))
         found |= _run_group(adb, program, group, rounds)
     progress("measuring the way to the helper", len(GROUPS) / (len(GROUPS) + 1))
-    return found | Samples({"round_trip": _round_trips(adb, program)}, {})
+    return found | _way_to_helper(adb, program, cpus)
 
 
 def _push(adb: AdbDevice, arch: str) -> str:
@@ -79,16 +87,36 @@ def _run_group(adb: AdbDevice, program: str, group: str, rounds: int) -> Samples
     return parse_samples(answer.stdout)
 
 
-def _round_trips(adb: AdbDevice, program: str) -> list[float]:
-    """Nanoseconds to the helper and back while every CPU of the device is busy: that is when decisions are made."""
-    taken: list[float] = []
-    with start_helper(adb).connect() as stream, _busy(adb, program):
-        for _ in range(_PINGS):
-            before_ns = time.monotonic_ns()
-            stream.ping()
-            taken.append(float(time.monotonic_ns() - before_ns))
-            time.sleep(0.02)
-    return taken
+def _way_to_helper(adb: AdbDevice, program: str, cpus: int) -> Samples:
+    """Nanoseconds to the helper and back while every CPU of the device is busy, which is when decisions are made; and
+    what a sample for the policy takes of an idle device's CPUs."""
+    trips: list[float] = []
+    samples: list[float] = []
+    with start_helper(adb).connect() as stream:
+        stream.request(Settings(flags=0), SettingsDone)
+        for _ in range(_BATCHES):
+            before_ns = _busy_ns(adb, cpus)
+            for _ in range(_BATCH):
+                stream.request(GetSample(files=SAMPLE_MASK), Sample)
+                time.sleep(_PAUSE_S)
+            between_ns = _busy_ns(adb, cpus)
+            # As long a time without samples: what asking for the time itself takes, and whatever else runs.
+            for _ in range(_BATCH):
+                time.sleep(_PAUSE_S)
+            samples.append(((between_ns - before_ns) - (_busy_ns(adb, cpus) - between_ns)) / _BATCH)
+        with _busy(adb, program):
+            for _ in range(_PINGS):
+                before_ns = time.monotonic_ns()
+                stream.ping()
+                trips.append(float(time.monotonic_ns() - before_ns))
+                time.sleep(0.02)
+    return Samples({"round_trip": trips, "sample_cpu": samples}, {})
+
+
+def _busy_ns(adb: AdbDevice, cpus: int) -> float:
+    """Time that the device's CPUs were not idle, all together: idle time is exact, ticks of busy time are not."""
+    uptime_s, idle_s = (float(word) for word in adb.check_shell("cat /proc/uptime").split()[:2])
+    return (uptime_s * cpus - idle_s) * NS_PER_S
 
 
 @contextmanager

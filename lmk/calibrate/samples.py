@@ -1,4 +1,4 @@
-"""What lmk-calibrate prints, and estimates made of it: means with their 95 % intervals. Pure."""
+"""What lmk-calibrate prints, and estimates made of it: medians with their 95 % intervals. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from math import sqrt
 import attrs
 
 from lmk.errors import TargetError
-from lmk.statistics import half_interval_95, mean, trimmed
+from lmk.statistics import half_interval_95, mean, median, median_interval_95
 
 
 @attrs.frozen
 class Estimate:
-    """A mean and half the width of its 95 % interval, of ``n`` samples (the fewest, where it is made of several)."""
+    """A median and how far its 95 % interval goes, of ``n`` samples (the fewest, where it is made of several)."""
 
     value: float
     half: float
@@ -35,9 +35,12 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Of at least two samples; the largest and smallest tenth are left out."""
-    kept = trimmed(values)
-    return Estimate(mean(kept), half_interval_95(kept), len(kept))
+    """The median with its distribution-free interval; of two to five samples the mean with Student's."""
+    interval = median_interval_95(values)
+    if interval is None:
+        return Estimate(mean(values), half_interval_95(values), len(values))
+    middle = median(values)
+    return Estimate(middle, max(interval[1] - middle, middle - interval[0]), len(values))
 
 
 def average(estimates: Iterable[Estimate]) -> Estimate:

@@ -84,7 +84,7 @@ def _measure(target: TargetName, config: DeviceConfig, progress: Progress) -> tu
         machine = read_machine(device.adb)
         kind = _kind(target, config, machine, progress)
         base = load_calibration(find_calibration(EMULATOR if kind == EMULATOR else DEFAULT_NAME))
-        samples = measure(device.adb, _arch(device.adb), progress)
+        samples = measure(device.adb, _arch(device.adb), machine.cpus, progress)
         result = load.finish()
     memory_bytes = config.memory_bytes if target.kind == "qemu" else None
     facts = {

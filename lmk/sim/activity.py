@@ -246,6 +246,7 @@ class Activity:
         now_ns = self._machine.now_ns
         if now_ns - process.born_ns > _STABLE_NS:
             app.failures = 0
+        # 4 ** 8 seconds are far beyond the longest delay.
         delay_ns = min(_RESTART_MAX_NS, _RESTART_NS * _RESTART_FACTOR ** min(app.failures, 8))
         app.failures += 1
         app.restart_at_ns = at_ns = now_ns + delay_ns

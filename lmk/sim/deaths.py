@@ -12,6 +12,7 @@ from lmk.sim.reaper import Exit, Reap, Teardown
 from lmk.sim.zone import PAGE_KIB
 from lmk.units import NS_PER_S, NS_PER_US, c_div
 
+#: include/uapi/asm-generic/signal.h
 SIGKILL, SIGTERM = 9, 15
 #: mm/oom_kill.c
 OOM_REAPER_DELAY_NS = 2 * NS_PER_S
@@ -170,4 +171,5 @@ class Deaths:
         """/proc/PID/oom_score (fs/proc/base.c, proc_oom_score)."""
         if process.adj == OOM_SCORE_ADJ_MIN:
             return 0
+        # points = (1000 + points * 1000 / totalpages) * 2 / 3
         return max(0, c_div((1000 + c_div(self._badness(process) * 1000, self._total_pages())) * 2, 3))

@@ -19,7 +19,7 @@ from lmk.sim.psi import Psi
 from lmk.sim.region import Region
 from lmk.sim.storage import Storage
 from lmk.sim.zone import HIGH, LOW
-from lmk.units import NS_PER_MS, NS_PER_S
+from lmk.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 #: Resolution of time while kswapd or direct reclaim is at work; no rate depends on it.
 STEP_MAX_NS = 10 * NS_PER_MS
@@ -28,6 +28,7 @@ STEP_MIN_NS = NS_PER_MS // 2
 #: mm/vmscan.c MAX_RECLAIM_RETRIES: after so many fruitless runs kswapd leaves reclaim to the allocators.
 _KSWAPD_FAILURES_MAX = 16
 
+#: include/linux/mmzone.h
 _DEF_PRIORITY = 12
 
 #: Uptime at which a run begins: a device has booted by then. lmkd ignores limits sent in the first second.
@@ -145,6 +146,8 @@ class Machine:
         #: Events and steps so far; at the limit the run ends with an error.
         self.events = 0
         self._events_max = events_max
+        #: What the policy's looks at the device still take of its CPUs.
+        self._policy_ns = 0
         self._heap: list[tuple[int, int, int, Callable[[], None]]] = []
         self._sequence = 0
         self._runners: dict[Runner, None] = {}
@@ -186,6 +189,7 @@ class Machine:
             runners = [runner for runner in self._runners if runner.runnable]
             if not runners:
                 self._end_direct()
+                self._policy_ns = 0
                 self.now_ns = horizon_ns
                 continue
             self._count()
@@ -232,6 +236,10 @@ class Machine:
         wanted, cpus = self._share
         return wall_ns * cpus // wanted if wanted > cpus else wall_ns
 
+    def look(self) -> None:
+        """The policy woke and looks at the device, in real time: at the cost of whoever runs there."""
+        self._policy_ns += self.calibration.sample_us * NS_PER_US
+
     def read_wait_ns(self, cpu_ns: int) -> int:
         """What a reader waits for storage, for each file page that takes ``cpu_ns`` of its own time."""
         return self._storage.wait_ns(cpu_ns, self._readers, self.now_ns)
@@ -277,6 +285,7 @@ class Machine:
     def reclaim_event(self, *, kswapd: bool, begin: bool) -> None:
         """vmscan tracepoints, as lmkd's memory events number them."""
         if self.memory_event is not None:
+            # lmk.policy.api.MemoryEvent
             self.memory_event((3 if begin else 4) if kswapd else (1 if begin else 2))
 
     def _psi_fired(self, level: int) -> None:
@@ -295,10 +304,13 @@ class Machine:
         if not self._direct_now:
             self._end_direct()
         self.now_ns += span_ns
-        self._account(self.psi, usages, span_ns)
+        # Whichever CPUs it woke on: each has its part, and while it runs there nobody else's stall is full.
+        looking_ns = min(self._policy_ns, span_ns)
+        self._policy_ns -= looking_ns
+        self._account(self.psi, usages, span_ns, looking_ns // self.cpus)
         if self._apps_psi is not None:
             own = [usage for runner, usage in zip(runners, usages, strict=True) if runner.of_app]
-            self._account(self._apps_psi, own, span_ns)
+            self._account(self._apps_psi, own, span_ns, 0)
         for runner in runners:
             if not runner.runnable:
                 self.remove_runner(runner)
@@ -321,8 +333,8 @@ class Machine:
             span_ns = min(span_ns, max(until_low_ns, STEP_MAX_NS if self.kswapd.awake else STEP_MIN_NS))
         return max(1, min(span_ns, limit_ns))
 
-    def _account(self, psi: Psi, usages: list[tuple[int, Usage]], span_ns: int) -> None:
-        """What each CPU did, for PSI (psi_group_change, test_states)."""
+    def _account(self, psi: Psi, usages: list[tuple[int, Usage]], span_ns: int, looking_ns: int) -> None:
+        """What each CPU did, for PSI (psi_group_change, test_states: full while nobody runs who is not stalled)."""
         wanted, cpus = self._share
         lanes: dict[int, list[Usage]] = {}
         for lane, usage in usages:
@@ -335,6 +347,9 @@ class Machine:
                 spans = (stall, stall, usage.io, usage.io, 0, usage.run + usage.io)
             else:
                 spans = _shared(here, span_ns, wanted, cpus)
+            if looking_ns and spans[1]:
+                some, full, io_some, io_full, cpu, busy = spans
+                spans = (some, min(full, max(0, span_ns - looking_ns)), io_some, io_full, cpu, busy)
             if spans[5]:
                 psi.account(lane, spans, self.now_ns)
 

@@ -168,6 +168,7 @@ class Memory:
         region.out -= refaulted
         self._arrive(region, pages, refault=refaulted * 2 > pages, now_ns=now_ns)
         events = self.events
+        # fault_around_bytes, 64 KiB (mm/memory.c)
         events.pgfault += -(-pages // 16)
         events.pgmajfault += -(-pages // SWAP_CLUSTER_MAX)
         events.pgpgin_kib += pages * PAGE_KIB

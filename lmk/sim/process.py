@@ -25,6 +25,7 @@ READ_AROUND_PAGES = 32
 #: mm/internal.h MAX_RECLAIM_RETRIES: failed rounds of direct reclaim before the OOM killer is asked.
 _MAX_RECLAIM_RETRIES = 16
 
+#: Kinds of job.
 BURN, NEW, TOUCH, CALL = range(4)
 
 

@@ -15,6 +15,7 @@ from lmk.sim.memory import Memory
 from lmk.sim.process import SimProcess
 from lmk.sim.region import ANON, FILE
 from lmk.sim.zone import HIGH, LOW, MIN, PAGE_KIB
+from lmk.units import NS_PER_S
 
 #: Kernels before this one have no such counter (5.10: commit 170b04b7ae49 split the refaults before that).
 _ONLY_SINCE = {"pgrefill": "5.10", "pgscan_khugepaged": "6.1", "pgsteal_khugepaged": "6.1", "pgdemote_kswapd": "6.1"}
@@ -195,9 +196,10 @@ def statm_text(process: SimProcess) -> str:
 
 def stat_text(process: SimProcess, ticks_per_s: int) -> str:
     """/proc/PID/stat: the name, the fault counters and the start time are what is read of it."""
-    start_ticks = process.born_ns * ticks_per_s // 1_000_000_000
+    start_ticks = process.born_ns * ticks_per_s // NS_PER_S
     head = f"{process.pid} ({process.plan.process_name[-15:]}) S 1 {process.pid} {process.pid} 0 -1 4194560"
     size = process.rss_pages + process.swap_pages
+    # fs/proc/array.c, do_task_stat: 52 fields
     return f"{head} 0 0 0 0 0 0 0 0 20 0 1 0 {start_ticks} {size * 4096} {process.rss_pages}" + " 0" * 28 + "\n"
 
 
@@ -232,6 +234,7 @@ def _node_stats(memory: Memory) -> dict[str, int]:
 
 
 def _pressure_row(name: str, stall: Stall) -> str:
+    # kernel/sched/psi.c, psi_show
     averages = " ".join(
         f"avg{span}={share:.2f}"
         for span, share in ((10, stall.avg10_pct), (60, stall.avg60_pct), (300, stall.avg300_pct))

@@ -156,6 +156,7 @@ class SimTarget:
         if self.activity.done and not self._ready:
             self._sample()
             return RunOver("the scenario ended")
+        machine.look()
         events = self._ready
         self._ready = []
         events.extend(api.ExitEvent(handle) for handle in self._watched if self._handles[handle].dead)

@@ -212,6 +212,7 @@ class Workload:
         self._machine.at(at_ns, grow)
 
     def grow(self, app: App, process: SimProcess, pages: int, over_ms: int) -> None:
+        # every 20 ms, as the app looks (apprunner_app.c, work)
         pieces = max(1, min(over_ms // 20, pages // _PIECE_PAGES)) if over_ms else 1
         start_ns = self._machine.now_ns
 

@@ -140,6 +140,7 @@ class Zones:
         min_free_kib = vm.get("min_free_kbytes")
         if min_free_kib is None:
             lowest, highest = _MIN_FREE_KIB_LIMITS
+            # calculate_min_free_kbytes: int_sqrt(lowmem_kbytes * 16)
             min_free_kib = min(highest, max(lowest, isqrt(self.managed * PAGE_KIB * 16)))
         scale = vm.get("watermark_scale_factor", _WATERMARK_SCALE_FACTOR)
         for zone in self.zones:

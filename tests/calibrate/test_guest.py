@@ -17,7 +17,7 @@ pytestmark = pytest.mark.emulator
 def test_every_rate_is_measured(guest: QemuGuest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "GROUPS", dict.fromkeys(measuring.GROUPS, 2))
     machine = read_machine(guest.adb)
-    samples = measure(guest.adb, guest.config.arch, silent)
+    samples = measure(guest.adb, guest.config.arch, machine.cpus, silent)
     assert not samples.absent
     base = load_calibration(find_calibration(EMULATOR))
     result = derive(samples, machine, base, guest.config.memory_bytes)

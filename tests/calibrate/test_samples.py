@@ -33,6 +33,7 @@ def full() -> dict[str, list[float]]:
         "kill.small": 900_000, "kill.large": 900_000 + 12288 * 400, "leave": 300_000, "kill.large.pages": 12288,
         "kill.swapped.pages": 4096, "reap.process_reap": 380, "reap.process_mrelease": 390, "reap.swapped": 250,
         "wake": 50_000, "fork": 2_000_000, "process_kib": 80, "round_trip": 1_000_000,
+        "sample_cpu": 700_000,
     }  # fmt: skip
     for ratio in CLASSES:
         values |= {f"pageout.{ratio}": 9000, f"pagein.{ratio}": 4000}
