@@ -66,7 +66,7 @@ def number_keys() -> list[str]:
 def base_source(base: Calibration, key: str) -> str:
     """What another calibration says of a key that could not be measured here."""
     text = next((source.text for source in base.sources if key in source.fields), "assumed: unknown")
-    return f"{text} (not measured here: as {base.name})" if base.name not in text else text
+    return text if text.startswith("seen") or base.name in text else f"{text} (not measured here: as {base.name})"
 
 
 class _Finder:

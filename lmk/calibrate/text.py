@@ -17,7 +17,8 @@ def calibration_text(name: str, kind: str, derived: Derived) -> str:
     """The whole file."""
     lines = [f"name: {name}", f"class: {kind}", "source:"]
     for keys, source in _sources(derived):
-        lines += [f"  {keys}: >-", *textwrap.wrap(source, _WIDTH, initial_indent="    ", subsequent_indent="    ")]
+        text = textwrap.wrap(source, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+        lines += [f"  {keys}: >-", *text]
     lines += [f"{number.key}: {number.value}" for number in derived.numbers]
     lines.append("zram:")
     for algorithm, cost in derived.zram.items():
