@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from lmk.device.adb import AdbDevice
 from lmk.device.helper import HelperStream, start_helper
-from lmk.device.helper_messages import Sample, SettingsDone
+from lmk.device.helper_messages import Hello, Sample, SettingsDone
 from lmk.device.helper_requests import GetSample, Settings, Stop
 from lmk.device.helper_types import FailsafeMode, FileId, SettingsFlag, TableRow, TableWhich
 from lmk.errors import DeviceLostError, HelperError
@@ -29,6 +30,7 @@ from lmk.procfs.psi import parse_pressure
 from lmk.record.schema import CounterRow
 from lmk.report.timeline import stall_in_window_ms
 from lmk.report.top_frame import Frame, LastKill, Running, gauges, tier_rows
+from lmk.units import NS_PER_S
 
 HELPER_NAME = "lmk-helper-top"
 _MASK = SAMPLE_MASK | 1 << FileId.ZONEINFO
@@ -45,7 +47,8 @@ class Sight:
 
     connect: Callable[[], HelperStream]
     properties: dict[str, str]
-    kills: Callable[[], Sequence[Mapping[str, int | str | None]]]
+    #: those since the helper's hello
+    kills: Callable[[Hello], Sequence[Mapping[str, Any]]]
 
 
 def adb_sight(adb: AdbDevice) -> Sight:
@@ -53,7 +56,7 @@ def adb_sight(adb: AdbDevice) -> Sight:
     return Sight(
         connect=lambda: start_helper(adb, name=HELPER_NAME).connect(),
         properties=read_properties(adb),
-        kills=lambda: logged_kills(adb),
+        kills=lambda hello: logged_kills(adb, hello),
     )
 
 
@@ -90,7 +93,8 @@ class LiveFrames:
         look = self._looker.look(sample.begin_ns, texts)
         rows = [row for row in self._stream.table(TableWhich.ALL) if is_managed(row)]
         if self._frames % _LOG_EVERY == 0:
-            self._kills = tuple(_logged(kill) for kill in self._sight.kills()[-_KILLS:])
+            hello = self._stream.hello
+            self._kills = tuple(_logged(kill, hello) for kill in self._sight.kills(hello)[-_KILLS:])
         self._frames += 1
         page_kib = self._stream.hello.page_bytes // 1024
         return Frame(
@@ -136,7 +140,11 @@ def _running(row: TableRow, page_kib: int) -> Running:
     )
 
 
-def _logged(kill: Mapping[str, int | str | None]) -> LastKill:
-    adj = kill.get("oom_score_adj")
-    name = str(kill.get("name") or f"pid {kill.get('pid')}")
-    return LastKill(t_s=None, name=name, adj=None if adj is None else int(adj), reason=str(kill.get("reason") or ""))
+def _logged(kill: Mapping[str, Any], hello: Hello) -> LastKill:
+    at_ns = kill.get("t_ns")
+    return LastKill(
+        t_s=None if at_ns is None else (at_ns - hello.now_ns) / NS_PER_S,
+        name=str(kill.get("name") or f"pid {kill.get('pid')}"),
+        adj=kill.get("oom_score_adj"),
+        reason=str(kill.get("reason") or ""),
+    )

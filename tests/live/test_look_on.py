@@ -34,9 +34,9 @@ def helper(tmp_path: Path, proc: ProcRoot) -> Iterator[LocalHelper]:
 
 
 def frames_of(helper: LocalHelper) -> LiveFrames:
-    kills: list[dict[str, int | str | None]] = [{"pid": 9, "name": "com.example.dead", "oom_score_adj": 900}]
+    kills = [{"pid": 9, "name": "com.example.dead", "oom_score_adj": 900}]
     properties = {"init.svc.lmkd": "running", "ro.lmk.psi_partial_stall_ms": "100"}
-    return LiveFrames(Sight(connect=helper.connect, properties=properties, kills=lambda: kills), "a device", "14Q2")
+    return LiveFrames(Sight(connect=helper.connect, properties=properties, kills=lambda _: kills), "a device", "14Q2")
 
 
 def test_thresholds_tiers_and_kills(helper: LocalHelper, proc: ProcRoot) -> None:
