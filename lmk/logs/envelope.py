@@ -46,6 +46,8 @@ _UID = r"(?:(?:\d+|[a-z][\w]*):?)"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: Unisoc's platform log id, GitHub's and other runners' own stamps: in front of a whole logcat line.
 _OUTER = re.compile(r"(?:[A-Z][0-9A-F]{6}\s+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6,9}Z\s+)(?=\d)")
+#: A quotation mark, a list's bullet, a collector's comma in front of a stamp.
+_QUOTED = re.compile(r"\s*[,>|*`\"'#-]+\s*(?=(?:\d{4}-)?\d\d-\d\d \d\d:)", re.ASCII)
 _EPOCH = re.compile(r"\s*(?P<seconds>\d{1,10})\.(?P<fraction>\d{3,9})(?=\s+\S)", re.ASCII)
 _THREADTIME = re.compile(
     rf"\s+(?:(?P<uid>{_UID})\s+)?(?P<pid>\d+)\s+(?P<tid>\d+)\s+(?P<level>[VDIWEFSA])\s+"
@@ -56,6 +58,8 @@ _THREADTIME = re.compile(
 _NO_COLON = re.compile(
     r"\s+(?P<pid>\d+)\s+(?P<tid>\d+)\s+\d+\s+(?P<level>[VDIWEFSA])\s+(?P<tag>\S+)\s(?P<text>.*)$", re.ASCII
 )
+#: What people leave when they take the pids out.
+_LEVEL_ONLY = re.compile(r"\s+(?P<level>[VDIWEFSA])[ /](?P<tag>[\w.$-]+)\s*:(?: (?P<text>.*))?$", re.ASCII)
 _BRIEF = re.compile(
     r"\s*(?P<level>[VDIWEFSA])/(?P<tag>.*?)\s*(?:\(\s*(?:\w+:\s*)?(?P<pid>\d+)\))?:(?: (?P<text>.*))?$", re.ASCII
 )
@@ -79,7 +83,7 @@ _LONG = re.compile(
 _SYSLOG = re.compile(r"\s+(?P<host>\S+)\s+kernel:\s?(?P<text>.*)$")
 _BARE = re.compile(rf"\s*(?P<tag>{'|'.join(KNOWN_TAGS)})\s*:(?: (?P<text>.*))?$")
 _EVENT_NUMBER = re.compile(r"\[?(\d{4,9})\]?")
-_AFTER_STAMP = (_THREADTIME, _BRIEF, _STUDIO_OLD, _TABLE, _STUDIO)
+_AFTER_STAMP = (_THREADTIME, _BRIEF, _STUDIO_OLD, _TABLE, _STUDIO, _LEVEL_ONLY)
 
 
 def parse_line(raw: str) -> LogLine:
@@ -87,6 +91,8 @@ def parse_line(raw: str) -> LogLine:
     raw = raw[:LINE_CHARS_MAX].rstrip("\r\n")
     if "\x1b" in raw:
         raw = _COLOUR.sub("", raw)
+    if quoted := _QUOTED.match(raw):
+        raw = raw[quoted.end() :]
     first = raw.lstrip()[:1]
     if first.isalnum() and (outer := _OUTER.match(raw)):
         raw = raw[outer.end() :]

@@ -44,16 +44,21 @@ def event_values(text: str) -> list[str] | None:
 
 def read_killinfo(text: str) -> dict[str, int | float | str] | None:
     """Fields of a killinfo record; None if it is none."""
+    text = text.strip()
+    if text.startswith("[") and not text.endswith("]"):
+        text = text.rpartition(",")[0] + "]"  # cut: the last number may not be whole
     values = event_values(text)
-    if values is None or len(values) < KILLINFO_FIELDS_MIN:
+    if values is None:
         return None
     fields: dict[str, int | float | str] = {}
+    if values and _number(values[0]) is None and values[0]:
+        fields["name"] = values.pop(0)  # some vendors put the name first
     for name, value in zip(KILLINFO_FIELDS, values, strict=False):
         number = _number(value)
         if number is None or (isinstance(number, float) and not name.startswith("psi_")):
-            return None
+            break  # shortened by whoever quoted it
         fields[name] = float(number) if name.startswith("psi_") else number
-    return fields
+    return fields if len(fields) >= KILLINFO_FIELDS_MIN and "adj" in fields else None
 
 
 def read_am_kill(text: str) -> dict[str, int | float | str] | None:

@@ -59,6 +59,7 @@ OOM_KILLS = table(
         ("O2", "kernel 2.6", "Linux", "Killed process {pid} ({comm}) vsz:{total_vm_kib}kB, "
          "anon-rss:{anon_kib}kB, file-rss:{file_kib}kB"),
         ("O2", "kernel 4.x-6.x", "Linux", "Out of memory: Killed process {pid} ({comm})"),
+        ("O2", "kernel 2.6-6.x", "Linux", "Killed process {pid} ({comm})"),
         ("O1", "kernel 2.6-5.3", "Linux", "Out of memory: Kill process {pid} ({comm}) score {score} or "
          "sacrifice child"),
         ("O1m", "kernel 2.6-5.3", "Linux", "Memory cgroup out of memory: Kill process {pid} ({comm}) score "
@@ -68,8 +69,8 @@ OOM_KILLS = table(
 )  # fmt: skip
 REAPS = table(
     (
-        ("R1", "kernel 4.6-6.x", "Linux", "oom_reaper: reaped process {pid} ({comm}), now anon-rss:{anon_kib}kB, "
-         "file-rss:{file_kib}kB[[, shmem-rss:{shmem_kib}kB]]"),
+        ("R1", "kernel 4.6-6.x", "Linux", "oom_reaper: reaped process {pid} ({comm})[[, now anon-rss:{anon_kib}kB]]"
+         "[[, file-rss:{file_kib}kB]][[, shmem-rss:{shmem_kib}kB]]"),
     )
 )  # fmt: skip
 OTHERS = table(

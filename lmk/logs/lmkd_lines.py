@@ -12,7 +12,7 @@ from lmk.policy.lmkd.kill_reason import KillReason
 
 TAGS = frozenset({"lowmemorykiller", "lmkd", "slmkd", "lowmemkiller"})
 
-_WHO = "{verb} '{name}' ({pid}), uid {uid}, "
+_WHO = "{verb} '{name}' ({pid}), [[uid {uid}, ]]"
 #: Later and longer forms first: a match may stop before the end of the line.
 KILLS: tuple[Wording, ...] = table(
     (
@@ -33,7 +33,7 @@ KILLS: tuple[Wording, ...] = table(
     )
 )  # fmt: skip
 #: The first of two lines; KILL_TAILS has the second ones.
-KILL_HEADS = table((("K1", "5-9", "AOSP", _WHO + "adj {adj}"),))
+KILL_HEADS = table((("K1", "5-9", "AOSP", "{verb} '{name}' ({pid}), uid {uid}, adj {adj}"),))
 KILL_TAILS = table(
     (
         ("K1", "8-9", "AOSP", "to free {rss_kib}kB because system is under {level} memory pressure[[ oom_adj "

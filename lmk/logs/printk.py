@@ -35,6 +35,13 @@ _PARTS: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 
 
+#: A stamp in another language, a log collector's label: nobody knows the form, but what follows is the kernel's.
+_LABELS = re.compile(
+    r"(?:\s*\[[^\]]{1,40}\])+\s+(?=lowmemorykiller: |send sigkill |oom_reaper: |oom-kill:|Out of memory"
+    r"|Memory cgroup out of|Killed process |\S.{0,20} invoked oom-killer)"
+)
+
+
 def kernel_prefix(raw: str) -> KernelText | None:
     """None if the line does not begin as kernel messages do."""
     if kmsg := _KMSG.match(raw):
@@ -48,7 +55,8 @@ def kernel_prefix(raw: str) -> KernelText | None:
         found_any, at = True, found.end()
         stamp = stamp or _stamp(name, found)
     if not found_any:
-        return None
+        labels = _LABELS.match(raw)
+        return None if labels is None else KernelText(text=raw[labels.end() :])
     text = raw[at:]
     return KernelText(text=text[1:] if text.startswith(" ") else text, stamp=stamp)
 

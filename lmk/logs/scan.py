@@ -305,6 +305,8 @@ class LogScanner:
         wording, fields = found
         self._close()
         until = self._number + (OPEN_LINES_MAX if kind == "klmk" or wording.shape == "K1" else WRAPPED_LINES_MAX + 1)
+        if kind == "lmkd" and "reason" not in fields and (loose := lmkd_lines.LOOSE_FIELDS["reason"].search(text)):
+            fields["reason"] = loose[1]
         self._open = _Open(kind, wording.shape, self._number, line.stamp, self._boot, text, {**fields}, until=until)
         if kind == "klmk":
             rest = text[wording.pattern.match(text).end() :]  # type: ignore[union-attr]  # it has just matched

@@ -46,6 +46,7 @@ FORMS = {
     "carriage return": "03-02 08:00:05.000   501   501 I lowmemorykiller: {}\r",
     "two carriage returns": "03-02 08:00:05.000   501   501 I lowmemorykiller: {}\r\r",
     "quoted": "> 03-02 08:00:05.000   501   501 I lowmemorykiller: {}",
+    "collector": ",03-02 08:00:05.000   501   501 I lowmemorykiller: {}",
     "list": "* `lowmemorykiller: {}",
     "bare tag": "    lowmemorykiller: {}",
 }
@@ -86,7 +87,7 @@ def test_a_kill_is_found_in_every_format(form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_level_tag_and_pid(form: str) -> None:
-    if form in ("raw", "thread", "quoted", "list", "bare tag"):
+    if form in ("raw", "thread", "list", "bare tag"):
         return
     line = parse_line(FORMS[form].format(TEXT))
     assert (line.tag, line.level, line.text.rstrip()) == ("lowmemorykiller", "I", TEXT)

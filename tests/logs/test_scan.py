@@ -149,6 +149,39 @@ def test_records_wrapped_by_hand(lines: list[str], shape: str, reason: str) -> N
     assert (report.shape, report.pid, report.reason) == (shape, 77, reason)
 
 
+@pytest.mark.parametrize(
+    ("line", "kind", "shape", "pid"),
+    [
+        ("09-07 01:55:44.851 I lowmemorykiller: Kill 'a.b' (77), uid 1, oom_score_adj 0 "
+         "to free 3kB rss, 0kB swap", "lmkd", "K4", 77),
+        ("09-07 01:54:50.502 I am_kill : [0,77,a.b,0,stop a.b due to clear data,469716]", "am_kill", "am_kill", 77),
+        ("23:54:11.386 lmkd: Reclaim 'a.b' (77), oom_score_adj 700, state 15 "
+         "to free 1kB rss, 1kB swap", "lmkd", "K8", 77),
+        ("[dim. 19 avril 18:03:32 2026] oom_reaper: reaped process 77 (colmap), "
+         "now anon-rss:0kB, file-rss:1kB", "reap", "R1", 77),
+        ("[Kernel dmesg] [18492.104] Memory cgroup out of memory: Killed process 77 (x) "
+         "total-vm:1kB, anon-rss:1kB, file-rss:1kB",
+         "oom", "O3m", 77),
+        ("oom_reaper: reaped process 77 (.apps.nbu.files)", "reap", "R1", 77),
+        ("[1.5] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),task=chromium,pid=77,uid=1000", "oom", "O4", 77),
+        ("3,103,1003,-;Out of memory: Killed process 77 (micd)", "oom", "O2", 77),
+        ("17:40:35.190  236  236 I killinfo: [77,10163,101,0,130984,-1,198012,984136,...]", "killinfo", "I8", 77),
+        ("09-23 16:17:09.895  killinfo: [com.termux,77,10365,200,101,111148,259,15373988,...]", "killinfo", "I8", 77),
+    ],
+)  # fmt: skip
+def test_lines_as_people_quote_them(line: str, kind: str, shape: str, pid: int) -> None:
+    result = scan_lines([line])
+    assert [(r.kind, r.shape, r.pid) for r in result.reports] == [(kind, shape, pid)]
+    assert result.unknown == []
+
+
+def test_an_elision_in_the_middle_keeps_the_reason() -> None:
+    line = "lowmemorykiller: Kill 'a.b' (77), uid 1, oom_score_adj 500 to free 1kB rss, 2kB swap... "
+    line += "reason: device is not responding"
+    (report,) = scan_lines([line]).reports
+    assert (report.reason, report.reason_code) == ("device is not responding", 1)
+
+
 def test_two_lines_in_a_log_that_runs_backwards() -> None:
     head = "10-05 14:55:06.456\tEXAMPLE\tInfo\t558\tlowmemorykiller\t"
     lines = [
