@@ -22,7 +22,7 @@ from lmk.config.scenario import load_scenario
 from lmk.errors import UserError
 from lmk.policy.registry import SIM_POLICIES
 from lmk.record.reader import RecordReader
-from lmk.report.compare import Variant, compare
+from lmk.report.compare import METRICS, UNNECESSARY, Variant, compare
 from lmk.report.summary import run_json
 from lmk.sim.batch import SimJob, run_jobs
 from lmk.sim.check import check_plan
@@ -49,6 +49,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--calibration", default=DEFAULT_NAME, metavar="NAME", help=f"rates ({DEFAULT_NAME})")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes at once (all cores)")
+    parser.add_argument(
+        "--unnecessary", action="store_true", help="also count kills that were unnecessary (some ten times the work)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
     parser.set_defaults(run=run)
 
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("there is only one variant", "give a second --policy, --config or --run")
     if simulates:
         variants = _simulated(args) + variants
-    result = compare(variants)
+    result = compare(variants, (*METRICS, UNNECESSARY) if args.unnecessary else METRICS)
     if args.json:
         print(json.dumps(result))
     else:
@@ -103,6 +106,7 @@ def _simulated(args: argparse.Namespace) -> list[Variant]:
                     policy=policy,
                     release=release,
                     seed=seed,
+                    unnecessary=args.unnecessary,
                 )
                 for scenario in scenarios
                 for seed in seeds[scenario]

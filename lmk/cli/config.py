@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lmk.cli import config_convert
+from lmk.cli import config_convert, config_push
 from lmk.cli.terminal import plain_table
 from lmk.config.device import DeviceConfig, load_device_config
 from lmk.config.effective import DEFAULT, DERIVED, EffectiveKnob, effective_knobs
@@ -39,6 +39,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     show.set_defaults(run=_run_show)
 
     config_convert.add_actions(actions)
+    config_push.add_action(actions)
 
     listing = actions.add_parser("list", help="list shipped device configs")
     listing.add_argument("--json", action="store_true", help="print one JSON object")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
+from lmk.cli.runs import find_run
+from lmk.cli.unnecessary import run_unnecessary
 from lmk.config.quantity import InvalidValue, parse_duration_ms
 from lmk.errors import UserError
 from lmk.record.reader import RecordReader
 from lmk.report.explain import Explained, explain_at, explain_kill, explain_pid, explained_json, explained_lines
-from lmk.resources import state_dir
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,12 +20,19 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("kill", nargs="?", type=int, metavar="KILL", help="the nth kill of the run (1)")
     parser.add_argument("--at", metavar="TIME", help="the last decision up to then, e.g. 12.3s")
     parser.add_argument("--pid", type=int, metavar="P", help="the decision that killed this process")
+    parser.add_argument(
+        "--unnecessary",
+        action="store_true",
+        help="which kills of a simulation were unnecessary: it runs without each",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explain one decision."""
+    """Explain one decision, or look for kills that were unnecessary."""
+    if args.unnecessary:
+        return run_unnecessary(args)
     if sum(given is not None for given in (args.kill, args.at, args.pid)) > 1:
         raise UserError("KILL, --at and --pid are three ways to say which decision", "give one of them")
     with RecordReader(find_run(args.run_dir)) as record:
@@ -35,16 +42,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(explained_lines(found)))
     return 0
-
-
-def find_run(text: str) -> Path:
-    """A run directory; ``last`` is the newest of those lmk named itself. UserError if there is none."""
-    if text != "last":
-        return Path(text)
-    runs = sorted(path for path in state_dir("runs").iterdir() if (path / "run.sqlite").is_file())
-    if not runs:
-        raise UserError("no run is recorded yet", "make one: lmk run")
-    return runs[-1]
 
 
 def _found(record: RecordReader, args: argparse.Namespace) -> Explained:

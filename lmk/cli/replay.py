@@ -11,8 +11,7 @@ from typing import Any
 import attrs
 from rich.console import Console
 
-from lmk.cli.explain import find_run
-from lmk.cli.runs import new_run_dir
+from lmk.cli.runs import find_run, new_run_dir
 from lmk.config.device import load_device_config
 from lmk.config.find import find_config
 from lmk.config.override import check_property, parse_overrides

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from lmk.cli.explain import find_run
 from lmk.cli.extras import need_extra
+from lmk.cli.runs import find_run
 from lmk.cli.terminal import shown_progress
 from lmk.errors import UserError
 from lmk.record.reader import RecordReader

@@ -71,3 +71,13 @@ def new_run_dir(asked: Path | None, name: str, option: str = "--record") -> Path
     except OSError as error:
         raise UserError(f"{option} {asked}: {error.strerror}", "give a directory you may write") from None
     return asked
+
+
+def find_run(text: str) -> Path:
+    """A run directory; ``last`` is the newest of those lmk named itself. UserError if there is none."""
+    if text != "last":
+        return Path(text)
+    runs = sorted(path for path in state_dir("runs").iterdir() if (path / "run.sqlite").is_file())
+    if not runs:
+        raise UserError("no run is recorded yet", "make one: lmk run")
+    return runs[-1]

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with shown_progress() as tell:
             stage = f"{(len(sweep.points) + 1) * len(runs)} runs"
-            base = Job(config=config, run=runs[0], calibration=calibration)
+            base = Job(config=config, run=runs[0], calibration=calibration, unnecessary="unnecessary_kills" in figures)
             trials, compared = run_sweep(
                 config, sweep, runs, base, workers, lambda done, total: tell(stage, done / total)
             )

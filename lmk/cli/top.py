@@ -13,8 +13,8 @@ import attrs
 from rich.console import Console
 from rich.live import Live
 
-from lmk.cli.explain import find_run
 from lmk.cli.keys import Keys
+from lmk.cli.runs import find_run
 from lmk.config.probe import android_tag
 from lmk.config.quantity import InvalidValue, parse_duration_ms
 from lmk.errors import UserError

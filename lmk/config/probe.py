@@ -30,7 +30,7 @@ from lmk.policy.lmkd.versions import LAST_QUARTERLY, TAGS
 from lmk.procfs.properties import parse_getprop
 from lmk.units import GIB, KIB, MIB
 
-_MARK: Final = "@@lmk "
+MARK: Final = "@@lmk "
 _FILES: Final = (
     *("/proc/meminfo", "/proc/cpuinfo", "/proc/swaps", "/proc/mounts"),
     *("/sys/block/zram0/disksize", "/sys/block/zram0/comp_algorithm", "/sys/kernel/mm/lru_gen/enabled"),
@@ -39,14 +39,14 @@ _FILES: Final = (
 #: The properties come last: whatever their values hold, they cannot pass for another answer.
 PROBE_COMMAND: Final = "; ".join(
     (
-        f"for f in {' '.join(_FILES)}; do echo '{_MARK}'$f; cat $f 2>/dev/null; done",
-        f"echo '{_MARK}uname'; uname -r",
-        f"echo '{_MARK}processes'",
+        f"for f in {' '.join(_FILES)}; do echo '{MARK}'$f; cat $f 2>/dev/null; done",
+        f"echo '{MARK}uname'; uname -r",
+        f"echo '{MARK}processes'",
         # `read` is the shell's own: no process is started for the hundreds of apps that do not matter.
         "for p in /proc/[0-9]*; do a=0; { read a < $p/oom_score_adj; } 2>/dev/null"
         '; [ "$a" -le -700 ] && echo "adj $a" && grep -E "^(Name|RssAnon|RssFile|VmSwap):" $p/status 2>/dev/null'
         "; done",
-        f"echo '{_MARK}getprop'; getprop",
+        f"echo '{MARK}getprop'; getprop",
     )
 )
 #: Sizes RAM is sold in; above 4 GiB nothing else is.
@@ -59,7 +59,7 @@ _SMALL_BYTES: Final = 24 * MIB
 
 def probed_device(answer: str, serial: str, name: str | None = None) -> tuple[DeviceConfig, list[str]]:
     """The config of the device that answered PROBE_COMMAND, and notes. Raises UserError for a device too old."""
-    parts = _parts(answer)
+    parts = answer_parts(answer)
     properties = parse_getprop(parts.get("getprop", ""))
     notes: list[str] = []
     facts = _facts(parts, properties, serial, name, notes)
@@ -82,10 +82,11 @@ def probed_device(answer: str, serial: str, name: str | None = None) -> tuple[De
     )
 
 
-def _parts(answer: str) -> dict[str, str]:
-    head, mark, properties = answer.partition(f"{_MARK}getprop\n")
+def answer_parts(answer: str) -> dict[str, str]:
+    """A probe's answer by question; the properties, whose values may hold anything, come last."""
+    head, mark, properties = answer.partition(f"{MARK}getprop\n")
     found = {"getprop": properties} if mark else {}
-    for part in head.split(_MARK)[1:]:
+    for part in head.split(MARK)[1:]:
         name, _, text = part.partition("\n")
         found[name] = text
     return found

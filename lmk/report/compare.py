@@ -79,6 +79,8 @@ METRICS: Final = (
     Metric(name="event_to_signal_p50_ms", observe=_event_to_signal_p50_ms),
     Metric(name="reaped_p95_ms", observe=_reaped_p95_ms),
 )
+#: Only where it was counted, which takes as many runs again as there are kills (lmk.sim.overkill).
+UNNECESSARY: Final = Metric(name="unnecessary_kills", observe=_summary("unnecessary_kills"))
 
 
 @attrs.frozen(kw_only=True)

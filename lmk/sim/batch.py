@@ -18,6 +18,7 @@ from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline, jittered
 from lmk.policy.registry import make_policy
 from lmk.sim.check import check_plan
+from lmk.sim.overkill import check_kills, unnecessary_kills
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
 from lmk.units import US_PER_MS
 
@@ -39,6 +40,8 @@ class SimJob:
     #: Added to the way from a decision to its SIGKILL: a fault put in on purpose.
     kill_delay_ms: int = 0
     events_max: int = EVENTS_MAX
+    #: Count the kills that were unnecessary too, as summary.unnecessary_kills (lmk.sim.overkill).
+    unnecessary: bool = False
     #: Where to leave the record; None: it is not kept.
     run_dir: Path | None = None
 
@@ -50,18 +53,19 @@ def run_job(job: SimJob) -> dict[str, Any]:
     check_plan(config, calibration)
     release = job.release or config.android
     with tempfile.TemporaryDirectory(prefix="lmk-sim-") as folder:
-        result = run_sim(
-            SimPlan(
-                config=config,
-                calibration=calibration,
-                scenario=scenario,
-                timeline=jittered(compile_timeline(scenario, config, job.seed), job.jitter),
-                policy_name=job.policy,
-                make_policy=lambda: make_policy(job.policy, release),
-                run_dir=job.run_dir or Path(folder) / "run",
-                events_max=job.events_max,
-            )
+        plan = SimPlan(
+            config=config,
+            calibration=calibration,
+            scenario=scenario,
+            timeline=jittered(compile_timeline(scenario, config, job.seed), job.jitter),
+            policy_name=job.policy,
+            make_policy=lambda: make_policy(job.policy, release),
+            run_dir=job.run_dir or Path(folder) / "run",
+            events_max=job.events_max,
         )
+        result = run_sim(plan)
+    if job.unnecessary:
+        result["summary"]["unnecessary_kills"] = unnecessary_kills(check_kills(plan))
     return result if job.run_dir is not None else {**result, "record": None}
 
 

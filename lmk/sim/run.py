@@ -11,6 +11,7 @@ import attrs
 from lmk import __version__
 from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
+from lmk.config.dump import dump_device
 from lmk.config.scenario import Scenario
 from lmk.config.timeline import Timeline
 from lmk.engine.kills import KillJournal
@@ -20,7 +21,7 @@ from lmk.policy.api import EventLog, Kill, Log, Policy, ReadProcess, Request, Se
 from lmk.policy.decision import Decision
 from lmk.record.writer import RecordWriter
 from lmk.recorded import record_run
-from lmk.sim.listener import RecordingListener
+from lmk.sim.listener import RecordingListener, SimListener
 from lmk.sim.target import SimTarget
 
 #: From here on a run's record holds what led to something, kills, samples and events, not each single exchange.
@@ -56,20 +57,24 @@ def run_sim(plan: SimPlan) -> dict[str, Any]:
     return record_run(plan.run_dir, _facts(plan), plan.scenario, lambda writer: _simulate(plan, writer))
 
 
-def _simulate(plan: SimPlan, writer: RecordWriter) -> str:
-    journal = KillJournal(writer)
-    listener = RecordingListener(writer, journal, plan.on_started)
-    long = plan.timeline.duration_ms >= LONG_RUN_MS
-    target = SimTarget(
+def make_target(plan: SimPlan, listener: SimListener) -> SimTarget:
+    """The simulated device of a plan, switched on."""
+    return SimTarget(
         plan.config,
         plan.calibration,
         plan.timeline,
         listener,
         events_max=plan.events_max,
         sample_ms=max(_SAMPLE_MS_MIN, plan.timeline.duration_ms // _SAMPLES_MAX),
-        details=not long,
+        details=plan.timeline.duration_ms < LONG_RUN_MS,
         text=plan.text,
     )
+
+
+def _simulate(plan: SimPlan, writer: RecordWriter) -> str:
+    journal = KillJournal(writer)
+    long = plan.timeline.duration_ms >= LONG_RUN_MS
+    target = make_target(plan, RecordingListener(writer, journal, plan.on_started))
     memory = target.machine.memory
     writer.meta(
         {
@@ -97,6 +102,7 @@ def _facts(plan: SimPlan) -> dict[str, Any]:
     return {
         "lmk_version": __version__,
         "config": plan.config.name,
+        "config_text": dump_device(plan.config),
         "android": plan.config.android,
         "scenario": plan.scenario.name,
         "scenario_text": Path(plan.scenario.path).read_text() if plan.scenario_text is None else plan.scenario_text,
@@ -105,6 +111,7 @@ def _facts(plan: SimPlan) -> dict[str, Any]:
         "seed": plan.timeline.seed,
         "target": "sim",
         "calibration": {"name": plan.calibration.name, "class": plan.calibration.kind},
+        "rates": attrs.asdict(plan.calibration),
         "properties": dict(plan.config.properties),
         "disturbed": None,
         "host_load": None,

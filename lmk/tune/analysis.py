@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
-from lmk.config.calibration import Calibration, ZramCost
+from lmk.config.calibration import Calibration, ZramClass, ZramCost
 from lmk.report.compare import Metric, Variant, compare
 from lmk.tune.goals import GOAL_METRICS, Goals, Measured, mean, means
 from lmk.tune.jobs import Job, Outcome, RunSpec
@@ -16,6 +16,7 @@ from lmk.tune.space import Axis
 from lmk.tune.verdict import Trial, paired
 from lmk.tune.workers import Workers, simulate_all
 
+Rates = TypeVar("Rates", Calibration, ZramCost, ZramClass)
 Told = Callable[[int, int], None]
 #: How far a rate may be off: the figures it rests on differ by about so much between phones.
 RATE_FACTORS: Final = (0.3, 3.0)
@@ -29,7 +30,9 @@ _STORAGE_RATES: Final = {"storage_read_kib_per_s", "storage_iops"}
 
 def compare_figures(variants: Mapping[str, Sequence[Measured]], runs: Sequence[RunSpec], kind: str) -> dict[str, Any]:
     """``lmk compare``'s object for figures of the same runs with several settings; the first is the baseline."""
-    metrics = [attrs.evolve(metric, observe=_observed(metric.name)) for metric in GOAL_METRICS]
+    all_figures = (one for figures in variants.values() for one in figures)
+    known = {name for one in all_figures for name, value in one.items() if value is not None}
+    metrics = [attrs.evolve(metric, observe=_observed(metric.name)) for metric in GOAL_METRICS if metric.name in known]
     return compare(
         [
             Variant(
@@ -124,11 +127,17 @@ def scaled(calibration: Calibration, name: str, factor: float, algorithm: str | 
     """The calibration with one rate ``factor`` times as large, at least 1."""
     if name.startswith("zram."):
         field = name.removeprefix("zram.")
-        cost = calibration.zram[algorithm or ""]
-        changed: ZramCost = attrs.evolve(cost, **{field: max(1, round(getattr(cost, field) * factor))})
-        return attrs.evolve(calibration, zram={**calibration.zram, algorithm or "": changed})
-    value = max(1, round(getattr(calibration, name) * factor))
-    return attrs.evolve(calibration, **{name: value})
+        cost = _scaled_fields(calibration.zram[algorithm or ""], field, factor)
+        classes = tuple(_scaled_fields(one, field, factor) for one in cost.classes)
+        cost = attrs.evolve(cost, classes=classes)
+        return attrs.evolve(calibration, zram={**calibration.zram, algorithm or "": cost})
+    return _scaled_fields(calibration, name, factor)
+
+
+def _scaled_fields(rates: Rates, field: str, factor: float) -> Rates:
+    """A value with one whole number of its fields ``factor`` times as large, at least 1."""
+    changes: dict[str, Any] = {field: max(1, round(getattr(rates, field) * factor))}
+    return attrs.evolve(rates, **changes)
 
 
 def at_other_rates(

@@ -11,7 +11,7 @@ import attrs
 from lmk.config.load import suggest
 from lmk.errors import UserError
 from lmk.policy.oom_adj import OomAdj
-from lmk.report.compare import METRICS, Metric
+from lmk.report.compare import METRICS, UNNECESSARY, Metric
 
 #: What a run is worth: value by metric, None where the run has none.
 Measured = Mapping[str, float | None]
@@ -23,7 +23,7 @@ def _visible(run: Mapping[str, Any]) -> float:
     return float(sum(1 for adj in adjs if adj is not None and adj < OomAdj.PERCEPTIBLE))
 
 
-GOAL_METRICS: Final = (*METRICS, Metric(name="visible_kills", observe=_visible))
+GOAL_METRICS: Final = (*METRICS, Metric(name="visible_kills", observe=_visible), UNNECESSARY)
 METRIC_BY_NAME: Final = {metric.name: metric for metric in GOAL_METRICS}
 DEFAULT_OBJECTIVES: Final = ("cold_starts", "psi_full_ms")
 DEFAULT_CONSTRAINTS: Final = ("foreground_kills<=stock", "perceptible_kills<=stock", "kernel_oom_kills<=stock")
@@ -68,6 +68,11 @@ class Goals:
     def names(self) -> tuple[str, ...]:
         """The objectives by name."""
         return tuple(metric.name for metric in self.objectives)
+
+    @property
+    def unnecessary(self) -> bool:
+        """Whether unnecessary kills have to be counted, which takes some ten times as long."""
+        return UNNECESSARY.name in (*self.names, *(constraint.metric for constraint in self.constraints))
 
 
 def make_goals(objectives: Iterable[str], constraints: Iterable[str]) -> Goals:

@@ -20,6 +20,7 @@ from lmk.config.timeline import compile_timeline
 from lmk.errors import LmkError
 from lmk.policy.registry import make_policy
 from lmk.sim.check import check_plan
+from lmk.sim.overkill import check_kills, unnecessary_kills
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
 from lmk.tune.goals import Measured, measured
 
@@ -48,6 +49,8 @@ class Job:
     run: RunSpec
     calibration: Calibration
     policy: str = "lmkd"
+    #: Count unnecessary kills as well (lmk.sim.overkill).
+    unnecessary: bool = False
     events_max: int = EVENTS_MAX
 
 
@@ -76,7 +79,10 @@ def measure(job: Job) -> Outcome:
                 run_dir=Path(folder) / "run",
                 events_max=job.events_max,
             )
-            return Outcome(figures=measured(run_sim(plan)))
+            result = run_sim(plan)
+        if job.unnecessary:
+            result["summary"]["unnecessary_kills"] = unnecessary_kills(check_kills(plan))
+        return Outcome(figures=measured(result))
     except LmkError as error:
         return Outcome(figures={}, error=error.cause)
 

@@ -62,6 +62,7 @@ class StudyPlan:
             config=with_settings(self.config, params),
             run=run,
             calibration=self.calibration,
+            unnecessary=self.goals.unnecessary,
             events_max=self.events_max,
         )
 
