@@ -46,7 +46,13 @@ class Timeline:
 
 def make_timeline(scans: Sequence[FileScan], modified_ns: Sequence[int]) -> Timeline:
     """``modified_ns``: when each file was last written, for years that nothing else tells."""
-    anchors = {index: _anchor_ns(scan, modified_ns[index]) for index, scan in enumerate(scans)}
+    own = {index: _anchor_ns(scan) for index, scan in enumerate(scans)}
+    # Files that come together are of one time: a bug report dates the logs beside it better than their files do.
+    dated = max((anchor for anchor in own.values() if anchor is not None), default=None)
+    anchors = {
+        index: anchor if anchor is not None else dated if dated is not None else modified_ns[index]
+        for index, anchor in own.items()
+    }
     walls = [
         in_year(stamp, anchors[index])
         for index, scan in enumerate(scans)
@@ -73,10 +79,10 @@ def make_timeline(scans: Sequence[FileScan], modified_ns: Sequence[int]) -> Time
     return Timeline(clock="wall", anchors_ns=anchors, offsets_ns=offsets, notes=tuple(notes))
 
 
-def _anchor_ns(scan: FileScan, modified_ns: int) -> int:
+def _anchor_ns(scan: FileScan) -> int | None:
     if scan.taken is not None:
         return scan.taken.ns
-    return scan.dated.ns if scan.dated is not None else modified_ns
+    return scan.dated.ns if scan.dated is not None else None
 
 
 def _boots(scans: Sequence[FileScan]) -> dict[Boot, tuple[int, int]]:

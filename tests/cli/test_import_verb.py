@@ -82,6 +82,7 @@ def test_the_year_is_that_of_the_file(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_several_files_are_one_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     result = imported(capsys, tmp_path, "lmkd.log", "bugreport.txt")
     assert len(result["kills"]) == 11
+    assert {kill["when"][:10] for kill in result["kills"]} == {"2025-03-02"}
     assert [file["name"] for file in result["files"]] == ["lmkd.log", "bugreport.txt"]
 
 
