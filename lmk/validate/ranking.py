@@ -17,11 +17,11 @@ METRICS: Final = ("cold_starts", "psi_full_ms")
 #: What is ranked: settings that a tuner would try, in place of the config's own. Names as for --set.
 SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "stock": {},
-    "swap_free_low 30": {"ro.lmk.swap_free_low_percentage": "30"},
-    "swap_free_low 60": {"ro.lmk.swap_free_low_percentage": "60"},
-    "thrashing_limit 300": {"ro.lmk.thrashing_limit": "300"},
-    "swappiness 20": {"vm.swappiness": "20"},
-    "watermarks 300": {"vm.watermark_scale_factor": "300"},
+    "swap_free_low 40": {"ro.lmk.swap_free_low_percentage": "40"},
+    "partial_stall 20": {"ro.lmk.psi_partial_stall_ms": "20"},
+    "swappiness 10": {"vm.swappiness": "10"},
+    "watermarks 200": {"vm.watermark_scale_factor": "200"},
+    "watermarks 400": {"vm.watermark_scale_factor": "400"},
 }
 
 
