@@ -60,6 +60,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--sensitivity", type=int, default=5, metavar="N", help="values per setting of the sensitivity sheet (5)"
     )
     parser.add_argument("--no-rates", action="store_true", help="leave out the check at 0.3 and 3 times each rate")
+    parser.add_argument("--confirm", choices=("qemu",), help="run the winner and stock on a real kernel too")
+    parser.add_argument("--confirm-runs", type=int, default=5, metavar="N", help="pairs of runs per scenario (5)")
     parser.set_defaults(run=run)
 
 
@@ -95,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
                 result = _look_closer(search, workers, display, args)
         finally:
             workers.close()
+        if args.confirm is not None:
+            result["confirm"] = _confirmed(search, result, args, folder)
     finally:
         journal.close()
     result["files"] = {**_written(folder, search, result), "study": str(journal.path)}
@@ -114,7 +118,7 @@ def _look_closer(search: Search, workers: Workers, display: TuneDisplay, args: a
     from lmk.tune.result import study_json
 
     _check_stock(search)
-    result: dict[str, Any] = {**study_json(search), "unseen": None, "sensitivity": None, "rates": None}
+    result: dict[str, Any] = {**study_json(search), "unseen": None, "sensitivity": None, "rates": None, "confirm": None}
     winner = _winner(search, result)
     if search.interrupted:
         return result
@@ -132,6 +136,23 @@ def _look_closer(search: Search, workers: Workers, display: TuneDisplay, args: a
     except KeyboardInterrupt:
         result["interrupted"] = True
     return result
+
+
+def _confirmed(search: Search, result: dict[str, Any], args: argparse.Namespace, folder: Path) -> dict[str, Any] | None:
+    """Stock and winner on a kernel; None where there is nothing to confirm. The workers are gone by now."""
+    from lmk.cli.terminal import shown_progress
+    from lmk.cli.tune_confirm import agreement, confirm
+    from lmk.tune.result import tuned_config
+
+    winner = _winner(search, result)
+    if winner is None or not winner.number or result["interrupted"]:
+        return None
+    configs = {"stock": search.plan.config, "tuned": tuned_config(search, winner)}
+    with shown_progress() as tell:
+        compared = confirm(
+            args, configs, UNSEEN_FROM, folder, lambda done, total: tell("runs on a kernel", done / total)
+        )
+    return {"target": args.confirm, "compared": compared, "agreement": agreement(result, compared)}
 
 
 def _winner(search: Search, result: dict[str, Any]) -> Trial | None:
@@ -159,11 +180,15 @@ def _plan(args: argparse.Namespace) -> StudyPlan:
     from lmk.tune.search import StudyPlan
     from lmk.tune.space import check_strategy, make_space
 
-    check_counts(args, trials=1, batch=1, seeds=1, unseen=0, sensitivity=0)
+    check_counts(args, trials=1, batch=1, seeds=1, unseen=0, sensitivity=0, confirm_runs=1)
     config = load_device_config(find_config(args.config))
     calibration = load_calibration(find_calibration(args.calibration))
     check_strategy(config)
     check_plan(config, calibration)
+    if args.confirm is not None:
+        from lmk.cli.tune_confirm import check_confirm
+
+        check_confirm(args, config)
     if args.resume and args.study is None:
         raise UserError("--resume: does not say what", "name the file: --study FILE")
     return StudyPlan(
@@ -184,7 +209,8 @@ def check_counts(args: argparse.Namespace, **least: int) -> None:
     for name, smallest in {**least, "workers": 1}.items():
         value = getattr(args, name)
         if value is not None and value < smallest:
-            raise UserError(f"--{name} {value}: must be at least {smallest}", "leave it out for the default")
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} {value}: must be at least {smallest}", "leave it out for the default")
 
 
 def make_workers(args: argparse.Namespace) -> Workers:

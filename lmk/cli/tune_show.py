@@ -112,6 +112,12 @@ def tune_tables(result: dict[str, Any]) -> RenderableType:
         parts.append(sensitivity_table(result))
     if result["rates"]:
         parts.append(_rates(result))
+    if result["confirm"]:
+        parts += [Text("\nOn a kernel:"), compare_tables(result["confirm"]["compared"])]
+        for row in result["confirm"]["agreement"]:
+            words = {True: "the same sign", False: "NOT the same sign", None: "nothing to compare"}[row["same_sign"]]
+            figures = f"simulated {row['simulated']}, on the kernel {row['kernel']}"
+            parts.append(Text(f"{row['objective']}: {figures}: {words}"))
     if any(result["importances"].values()):
         parts.append(_importance_table(result))
     parts += [Text(f"warning: {text}", style="bold yellow") for text in result["warnings"]]

@@ -137,6 +137,8 @@ def test_ctrl_c_ends_with_the_best_so_far(tiny: Path, tmp_path: Path) -> None:
     [
         (["--trials", "0"], "--trials 0: must be at least 1"),
         (["--workers", "0"], "--workers 0: must be at least 1"),
+        (["--confirm", "qemu", "--scenario", "day"], "day is for the simulator alone"),
+        (["--confirm", "qemu", "--confirm-runs", "0"], "--confirm-runs 0: must be at least 1"),
         (["--resume"], "does not say what"),
         (["--resume", "--study", "/nowhere/s.sqlite"], "there is no such study"),
         (["--objective", "cold"], "no such figure"),
