@@ -22,6 +22,8 @@ from lmk.kernel import cache as kernel_cache
 from lmk.kernel.build import KernelImage, build_kernel, find_kernel
 
 SHARED_CONFIG = "go-1gb"
+#: Data, among it a project with tests of its own (tests/test_pytest_plugin.py runs them).
+collect_ignore = ["data"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lmk.cli import kernel_bench
+from lmk.cli import kernel_bench, kernel_bundle
 from lmk.cli.terminal import plain_table, shown_progress
 from lmk.kernel import cache
 from lmk.kernel.bases import ARCHES, BASES, DEFAULT_BASE
@@ -39,6 +39,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     listing.set_defaults(run=_run_list)
 
     kernel_bench.add_action(actions)
+    kernel_bundle.add_action(actions)
 
 
 def _run_build(args: argparse.Namespace) -> int:

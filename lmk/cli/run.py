@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lmk.backends.bundle import Bundle, check_bundle, open_bundle, use_programs
 from lmk.cli.beside import add_beside_option, simulation_of
 from lmk.cli.runs import (
     DEFAULT_CONFIG,
@@ -19,12 +20,13 @@ from lmk.cli.runs import (
     load_config,
     new_run_dir,
 )
-from lmk.cli.terminal import RunDisplay
+from lmk.cli.terminal import RunDisplay, shown_progress
+from lmk.config.device import DeviceConfig
 from lmk.config.find import find_scenario
 from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline
 from lmk.errors import UserError
-from lmk.live.devices import KINDS, check_target, parse_target
+from lmk.live.devices import KINDS, TargetName, check_target, parse_target
 from lmk.live.session import Plan, run_live
 from lmk.policy.registry import POLICIES, make_policy
 from lmk.report.beside import beside
@@ -55,6 +57,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--record", type=Path, metavar="DIR", help="where to leave the record (default: a new directory)"
     )
+    parser.add_argument("--bundle", type=Path, metavar="FILE", help="boot what `lmk kernel bundle` packed")
     parser.add_argument("--yes", action="store_true", help="go ahead on a device that is not an emulator")
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
     parser.set_defaults(run=run)
@@ -92,6 +95,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         raise UserError(f"{scenario.name} is for the simulator alone", f"lmk sim {args.config} {args.scenario}")
     timeline = compile_timeline(scenario, config, args.seed)
     target = parse_target(args.target, args.kernel, args.initramfs)
+    bundle = _bundle(args.bundle, target, config)
     run_dir = new_run_dir(args.record, f"{config.name}-{scenario.name}")
     check_target(target, config, confirmed=args.yes or args.dry_run)
     return Plan(
@@ -103,5 +107,18 @@ def _plan(args: argparse.Namespace) -> Plan:
         make_policy=lambda: make_policy(args.policy, config.android),
         dry_run=args.dry_run,
         run_dir=run_dir,
+        bundle=bundle,
         kill_delay_ms=args.inject_kill_delay,
     )
+
+
+def _bundle(path: Path | None, target: TargetName, config: DeviceConfig) -> Bundle | None:
+    if path is None:
+        return None
+    if target.kind != "qemu":
+        raise UserError(f"--bundle {path}: the target is {target}", "a bundle is for --target qemu")
+    with shown_progress() as progress:
+        bundle = open_bundle(path, progress)
+    check_bundle(bundle, config)
+    use_programs(bundle)
+    return bundle

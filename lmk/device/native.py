@@ -76,6 +76,15 @@ def normal_arch(arch: str) -> str:
     return name
 
 
+#: Directories with ready programs by architecture, asked before anything else; see ``prefer``.
+_preferred: dict[str, Path] = {}
+
+
+def prefer(directory: Path, arch: str) -> None:
+    """Take this architecture's programs from ``directory`` (a bundle's) for as long as this process runs."""
+    _preferred[normal_arch(arch)] = directory
+
+
 def native_binary(name: str, arch: str) -> Path:
     """The program, ready to push: prebuilt if the installation carries it, otherwise built and cached.
 
@@ -116,6 +125,9 @@ def build(name: str, arch: str) -> Path:
 
 
 def _prebuilt(name: str, arch: str) -> Path | None:
+    preferred = _preferred.get(arch)
+    if preferred is not None and (preferred / name).is_file():
+        return preferred / name
     try:
         directory = resources.data_dir("prebuilt")
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from lmk import subproc
 from lmk.backends import registry
 from lmk.backends.accel import qemu_program
 from lmk.backends.avd import AvdDevice, check_avd
+from lmk.backends.bundle import Bundle
 from lmk.backends.cuttlefish import CuttlefishDevice, cuttlefish_program
 from lmk.backends.qemu import QemuGuest
 from lmk.backends.qemu_args import check_host_memory
@@ -131,14 +132,21 @@ def attach_device(target: TargetName) -> OpenDevice:
     return _UserDevice(user_device(target.name))
 
 
-def open_device(target: TargetName, config: DeviceConfig, run_dir: Path, progress: Progress) -> OpenDevice:
-    """Build what is missing, boot or connect. Call from the main thread (QEMU dies with the thread that starts it)."""
+def open_device(
+    target: TargetName, config: DeviceConfig, run_dir: Path, progress: Progress, bundle: Bundle | None = None
+) -> OpenDevice:
+    """Build what is missing, boot or connect. Call from the main thread (QEMU dies with the thread that starts it).
+
+    With a ``bundle`` nothing is built: its kernel and guest are booted.
+    """
     if target.kind in ("emulator", "adb"):
         return attach_device(target)
     if target.kind == "avd":
         return AvdDevice.boot(target.name, config, run_dir, target.kernel, progress)
     if target.kind == "cuttlefish":
         return CuttlefishDevice.boot(int(target.name or 1), config, target.kernel, target.initramfs, progress)
+    if bundle is not None:
+        return QemuGuest.boot(config, bundle.kernel, bundle.image, run_dir=run_dir, progress=progress)
     kernel = build_kernel(config.kernel.base, config.arch, progress=progress)
     image = build_guest_image(config.arch, progress)
     return QemuGuest.boot(config, kernel, image, run_dir=run_dir, progress=progress)

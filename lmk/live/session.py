@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from lmk import __version__, subproc
+from lmk.backends.bundle import Bundle
 from lmk.backends.hostload import HostLoad
 from lmk.backends.qemu import QemuGuest
 from lmk.config.device import DeviceConfig
@@ -63,6 +64,8 @@ class Plan:
     run_dir: Path
     #: A fault put in on purpose: every SIGKILL is held back for so long.
     kill_delay_ms: int = 0
+    #: Boot its kernel and guest instead of building any.
+    bundle: Bundle | None = None
 
 
 def run_live(plan: Plan, watcher: Watcher) -> dict[str, Any]:
@@ -101,7 +104,9 @@ class _Session:
         # What is there by now stays: nobody has to look through it again in the middle of a decision.
         gc.freeze()
         try:
-            with contextlib.closing(open_device(plan.target, plan.config, plan.run_dir, progress)) as device:
+            with contextlib.closing(
+                open_device(plan.target, plan.config, plan.run_dir, progress, plan.bundle)
+            ) as device:
                 pids = own_pids(device)
                 for pid in (os.getpid(), *pids):
                     subproc.prefer_latency(pid)
