@@ -16,6 +16,7 @@ from lmk.backends.cuttlefish import CuttlefishDevice, cuttlefish_program
 from lmk.backends.qemu import QemuGuest
 from lmk.backends.qemu_args import check_host_memory
 from lmk.config.device import DeviceConfig
+from lmk.config.importing import KEPT_PREFIXES
 from lmk.device.adb import AdbDevice, user_device
 from lmk.errors import UserError
 from lmk.guest.image import build_guest_image
@@ -123,6 +124,12 @@ def looks_like_emulator(properties: dict[str, str]) -> bool:
         "cutf_cvm",
         "lmk",
     )
+
+
+def with_config(properties: dict[str, str], config: DeviceConfig) -> dict[str, str]:
+    """A device's properties with the config's own about killing over them: its image brings those of another device."""
+    own = {name: text for name, text in config.own_properties.items() if name.startswith(KEPT_PREFIXES)}
+    return {**properties, **own}
 
 
 def attach_device(target: TargetName) -> OpenDevice:

@@ -31,7 +31,7 @@ from lmk.engine.loop import run_policy
 from lmk.engine.observer import Observers, RecordingObserver
 from lmk.live.apps import AppDriver
 from lmk.live.clock import DeviceClock
-from lmk.live.devices import OpenDevice, TargetName, open_device
+from lmk.live.devices import OpenDevice, TargetName, open_device, with_config
 from lmk.live.files import CANDIDATES, SAMPLE_MASK, VMSTAT_NAMES, candidate_fields
 from lmk.live.listener import RunListener
 from lmk.live.steady import SteadyStream
@@ -122,7 +122,8 @@ class _Session:
     def _run_on(self, adb: AdbDevice) -> str:
         plan = self._plan
         self._watcher.progress("starting the helper", None)
-        properties = read_properties(adb)
+        properties = self._properties(adb)
+        self._writer.meta({"properties": properties})
         stock = stock_lmkd_runs(properties)
         params = load_params(properties, behaviour(plan.config.android))
         self._candidate_fields = candidate_fields(per_app_memcg=params.per_app_memcg)
@@ -140,7 +141,7 @@ class _Session:
                 stream,
                 self._clock,
                 listener,
-                lambda: read_properties(adb),
+                lambda: self._properties(adb),
                 memcg=find_memcg(adb),
                 candidate_fields=self._candidate_fields,
                 dry_run=plan.dry_run,
@@ -164,6 +165,10 @@ class _Session:
             if plan.dry_run:
                 self._writer.meta({"device_kills": logged_kills(adb, hello)})
             return why
+
+    def _properties(self, adb: AdbDevice) -> dict[str, str]:
+        """The device's, with what the config says about killing in their place: the policy is ours, not the image's."""
+        return with_config(read_properties(adb), self._plan.config)
 
     def _connector(self, adb: AdbDevice) -> Callable[[], HelperStream]:
         process = start_helper(adb)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lmk.config.device import load_device_config
+from lmk.config.find import find_config
+from lmk.config.override import override
 from lmk.errors import UserError
-from lmk.live.devices import looks_like_emulator, parse_target
+from lmk.live.devices import looks_like_emulator, parse_target, with_config
 from lmk.live.stock import parse_kill_lines, parse_memcg, stock_lmkd_runs
 from lmk.policy.api import Memcg
 from lmk.procfs.properties import parse_getprop
@@ -80,3 +83,11 @@ def test_kill_lines_of_every_age() -> None:
         (4711, "com.a", 915),
         (12, "com.b:x", 900),
     ]
+
+
+def test_the_configs_settings_win_over_the_images() -> None:
+    config = override(load_device_config(find_config("go-1gb")), {"ro.lmk.thrashing_limit": "7"})
+    device = {"ro.lmk.thrashing_limit": "100", "ro.lmk.use_psi": "true", "ro.product.model": "x"}
+    merged = with_config(device, config)
+    assert merged["ro.lmk.thrashing_limit"] == "7"
+    assert (merged["ro.lmk.use_psi"], merged["ro.product.model"]) == ("true", "x")
