@@ -69,7 +69,8 @@ def _packed(model: Mapping[str, Any]) -> str:
 def _title(runs: Sequence[RunModel]) -> str:
     if len(runs) == 1:
         summary = runs[0].summary
-        return f"{summary['scenario'] or 'a recorded device'} on {summary['config'] or 'an unknown configuration'}"
+        what, where = summary["scenario"] or "A recorded device", summary["config"]
+        return f"{what} on {where}" if where else what
     return f"{len(runs)} runs: " + ", ".join(dict.fromkeys(str(run.summary["scenario"]) for run in runs))
 
 

@@ -34,14 +34,17 @@ class ReplayFrames:
         self._some = stall_in_window_ms(timeline.counters, "psi_some_us", window_ms)
         self._full = stall_in_window_ms(timeline.counters, "psi_full_us", window_ms)
         self.begin_s = min(0.0, timeline.ms(timeline.begin_ns) / 1000)
-        self.end_s = timeline.ms(timeline.end_ns) / 1000
+        duration_ms = timeline.meta.get("duration_ms")
+        # A live run's apps are ended after its scenario: nobody wants to see them gone.
+        self.end_s = (timeline.ms(timeline.end_ns) if duration_ms is None else float(duration_ms)) / 1000
 
     def frame(self, t_s: float, status: str, keys: str) -> Frame:
         """The screen at ``t_s``."""
         timeline = self._timeline
         t_ns = timeline.zero_ns + int(t_s * 1000 * NS_PER_MS)
         meta = timeline.meta
-        title = f"lmk top  {meta.get('scenario') or 'a recorded device'} on {meta.get('config') or '?'}"
+        title = f"lmk top  {meta.get('scenario') or 'a recorded device'}"
+        title += f" on {meta['config']}" if meta.get("config") else ""
         return Frame(
             title=f"{title}, {t_s:.1f} of {self.end_s:.1f} s",
             status=status,
@@ -74,9 +77,11 @@ class ReplayFrames:
         """Processes alive then that had a score; whoever was scored last is the newest of its slot."""
         found = []
         for life in self._timeline.lives:
-            if not life.begin_ns <= t_ns < life.end_ns:
+            # Who was not seen to end is there at the record's end as well.
+            until_ns = life.end_ns if life.ended else life.end_ns + 1
+            if not life.begin_ns <= t_ns < until_ns:
                 continue
-            span = next((span for span in life.spans if span.begin_ns <= t_ns < span.end_ns), None)
+            span = next((span for span in reversed(life.spans) if span.begin_ns <= t_ns), None)
             if span is not None and span.adj is not None:
                 name = life.name or f"pid {life.pid}"
                 found.append(Running(pid=life.pid, name=name, adj=span.adj, order=span.begin_ns))

@@ -107,6 +107,7 @@ def test_a_record_before_during_and_after(replay: ReplayFrames) -> None:
     first, middle, last = (replay.frame(t, "", "") for t in (replay.begin_s, 61.2, replay.end_s))
     assert not first.kills
     assert 0 < len(middle.kills) < len(last.kills)
+    assert "foreground" in {row.tier for row in last.tiers}
     assert {row.tier for row in middle.tiers} >= {"cached", "foreground"}
     assert all(kill.t_s is not None and kill.t_s <= 61.2 for kill in middle.kills)
     assert "free memory, low watermark" in {gauge.name for gauge in middle.gauges}
