@@ -86,6 +86,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="SIGKILL until memory is back.")
     parser.add_argument("config", nargs="?", default="phone-2gb")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no further repeat after so long")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     plan = timeline()
@@ -99,7 +100,12 @@ def main() -> int:
     ):
         stream.request(Settings(flags=0, main_cpus=_HELPER_CPUS, reaper_cpus=_HELPER_CPUS), SettingsDone)
         runner.start(plan)
-        for _, starved, size, method in itertools.product(range(args.repeats), (False, True), SIZES_MIB, METHODS):
+        until_s = time.monotonic() + args.minutes * 60
+        for starved, size, method in itertools.chain.from_iterable(
+            itertools.product((False, True), SIZES_MIB, METHODS)
+            for repeat in range(args.repeats)
+            if repeat == 0 or time.monotonic() < until_s
+        ):
             process = names[size]
             pid = spawn(runner, guest.adb, process.id, process.process_name)
             hog = start_hog(guest.adb, pid) if starved else 0
