@@ -48,6 +48,7 @@ SAMPLE_INTERVAL_MS = 250
 HOUSEKEEPING_INTERVAL_MS = 100
 #: Dry run: how old the table may be that a decision is made on. Looking through /proc takes some milliseconds.
 FOLLOW_INTERVAL_MS = 200
+LET_ADB_RUN_S = 0.0003
 #: Never the id of a request that is answered as an event.
 DRY_KILL = 0
 #: A helper names its clients right after its hello; those not named by then are gone.
@@ -365,6 +366,8 @@ class LiveTarget:
             time.sleep(self._kill_delay_ms / MS_PER_S)
         request_id = self._stream.post(kill, as_event=True)
         self._intake.sent_kill(request_id, self._kill_path())
+        # adb may have been woken on this CPU, and what is left to do here would go first (a tick of 4 ms at worst).
+        time.sleep(LET_ADB_RUN_S)
         # Whether it worked comes with Signalled: lmkd does not wait for its reaper threads either.
         return api.Killed(0, queued=True)
 
