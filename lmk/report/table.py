@@ -171,7 +171,8 @@ def beside_tables(both: dict[str, Any]) -> RenderableType:
     for row in both["figures"]:
         difference = row["difference_pct"]
         shown = "" if difference is None else f"{difference:+.0f} %"
-        table.add_row(row["name"].replace("_", " "), _number(row["simulated"]), _number(row["emulated"]), shown)
+        values = (_number(None if row[side] is None else round(row[side])) for side in ("simulated", "emulated"))
+        table.add_row(row["name"].replace("_", " "), *values, shown)
     matched = len(kills["matched"])
     agreement = (
         f"The same app was killed within {kills['window_ms'] / 1000:.0f} s in both: {matched} of {kills['simulated']} "

@@ -12,11 +12,13 @@ from lmk.report.compare import METRICS, Variant, compare
 def run(seed: int, *, kills: int = 0, available: int | None = 1000, cold: float | None = 500.0) -> dict[str, Any]:
     summary: dict[str, Any] = dict.fromkeys((metric.name for metric in METRICS), 0)
     summary |= {"kills": kills, "min_mem_available_kib": available}
+    summary["kills_by_reason"] = {}
     summary["launch_ms"] = {"cold": {"p50": cold}, "warm": {"p95": None}}
     return {
         "scenario": "s",
         "seed": seed,
         "summary": summary,
+        "kills": [],
         "calibration": {"name": "published", "class": "published"},
     }
 
