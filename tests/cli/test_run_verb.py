@@ -61,7 +61,7 @@ def test_unreadable_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_unknown_target(capsys: pytest.CaptureFixture[str]) -> None:
-    assert error(capsys, "--target", "avd:x").startswith("--target avd:x: no such kind of target; use one of qemu")
+    assert error(capsys, "--target", "phone:x").startswith("--target phone:x: no such kind of target; use one of qemu")
 
 
 def test_emulator_that_is_not_up(capsys: pytest.CaptureFixture[str]) -> None:

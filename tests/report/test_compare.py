@@ -13,6 +13,7 @@ def run(seed: int, *, kills: int = 0, available: int | None = 1000, cold: float 
     summary: dict[str, Any] = dict.fromkeys((metric.name for metric in METRICS), 0)
     summary |= {"kills": kills, "min_mem_available_kib": available}
     summary["kills_by_reason"] = {}
+    summary["event_to_signal_us"] = {"p50": None}
     summary["launch_ms"] = {"cold": {"p50": cold}, "warm": {"p95": None}}
     return {
         "scenario": "s",
