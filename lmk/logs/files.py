@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import attrs
 
@@ -19,6 +21,8 @@ _PROBE_BYTES = 4096
 #: In a bug report's zip, beside the report itself: logs that survived a boot, and the kernel's.
 _ZIP_WANTED = ("logcat", "last_kmsg", "console-ramoops", "kmsg", "dmesg", "pmsg")
 _CHUNK_BYTES = 1 << 20
+#: Android Studio's export names its list of messages after the device's description.
+_STUDIO_HEAD_LINES = 64
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +38,7 @@ class LogFile:
         """Its lines, ends taken off. UserError if the file turns out to be damaged."""
         try:
             with self.open() as stream:
-                yield from _lines(stream, progress)
+                yield from studio_lines(_lines(stream, progress))
         except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise UserError(f"{self.name} cannot be read: {error}", "see whether the file is complete") from None
 
@@ -142,6 +146,30 @@ def _lines(stream: IO[bytes], progress: Callable[[int], None]) -> Iterator[str]:
             yield decode(part)
     for part in pending.splitlines():
         yield decode(part)
+
+
+def studio_lines(lines: Iterator[str]) -> Iterator[str]:
+    """Android Studio's ``.logcat`` export is one JSON object: its messages as ``logcat -v epoch`` shows them."""
+    head = list(islice(lines, _STUDIO_HEAD_LINES))
+    if not head or not head[0].startswith("{") or not any('"logcatMessages"' in line for line in head):
+        yield from chain(head, lines)
+        return
+    text = "\n".join(chain(head, lines))
+    try:
+        messages = json.loads(text)["logcatMessages"]
+        shown = [line for message in messages for line in _studio_message(message)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        yield from text.split("\n")
+        return
+    yield from shown
+
+
+def _studio_message(message: dict[str, Any]) -> Iterator[str]:
+    header = message["header"]
+    stamp = header["timestamp"]
+    start = f"{stamp['seconds']}.{stamp['nanos'] // 1_000_000:03d} {header['pid']} {header['tid']}"
+    for line in str(message["message"]).split("\n"):
+        yield f"{start} {header['logLevel'][0]} {header['tag']}: {line}"
 
 
 def decode(line: bytes) -> str:

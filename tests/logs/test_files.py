@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zipfile
 from pathlib import Path
 
@@ -72,3 +73,12 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     for name, words in (("binary", "not text"), ("empty", "no files"), ("no.zip", "no log"), ("none", "No such file")):
         with pytest.raises(UserError, match=words):
             lines(tmp_path / name)
+
+
+def test_android_studios_export(tmp_path: Path) -> None:
+    header = {"logLevel": "INFO", "pid": 501, "tid": 502, "tag": "lmkd", "timestamp": {"seconds": 17, "nanos": 5000000}}
+    log = {"metadata": {"device": {}}, "logcatMessages": [{"header": header, "message": "one\ntwo"}]}
+    (tmp_path / "a.logcat").write_text(json.dumps(log, indent=2))
+    (tmp_path / "b.logcat").write_text(json.dumps(log)[:-9])
+    assert lines(tmp_path / "a.logcat") == ["17.005 501 502 I lmkd: one", "17.005 501 502 I lmkd: two"]
+    assert len(lines(tmp_path / "b.logcat")) == 1
