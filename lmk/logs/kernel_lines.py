@@ -67,6 +67,8 @@ OOM_KILLS = table(
         ("O4", "kernel 5.0-6.x", "Linux", "oom-kill:constraint={constraint},{rest}task={comm},pid={pid},uid={uid}"),
     )
 )  # fmt: skip
+#: Of these, what says who is going to be killed.
+ANNOUNCEMENTS = frozenset({"O1", "O1m"})
 REAPS = table(
     (
         ("R1", "kernel 4.6-6.x", "Linux", "oom_reaper: reaped process {pid} ({comm})[[, now anon-rss:{anon_kib}kB]]"

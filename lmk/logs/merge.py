@@ -22,7 +22,7 @@ _ORDER = ("lmkd", "killinfo", "klmk", "oom", "am_kill", "am_text", "phantom", "a
 #: The kernel's names have 15 characters: of a longer name the last ones.
 COMM_CHARS = 15
 #: ``<pre-initialized>`` is a zygote child that has not yet set its name.
-_NAMELESS = ("<pre-initialized>", "zygote", "zygote64", "usap32", "usap64")
+_NAMELESS = ("<pre-initialized>", "zygote", "zygote64", "usap32", "usap64", "webview_zygote")
 
 
 @attrs.frozen(kw_only=True)

@@ -129,6 +129,7 @@ class LogScanner:
         self._open: _Open | None = None
         self._long: LogLine | None = None
         self._orphan: tuple[Stamp, dict[str, int | float | str], int] | None = None
+        self._announced: int | None = None
         self._boot = 0
         self._boot_ns: int | None = None
         self._captures = Captures(self.result.captures)
@@ -270,10 +271,24 @@ class LogScanner:
             fields["rss_kib"] = int(fields.pop("pages")) * 4
             return self._matched("klmk", line, found)
         if found := first_match(kernel_lines.OOM_KILLS, text):
-            return self._matched("oom", line, found)
+            return self._oom(line, found)
         if found := first_match(kernel_lines.REAPS, text):
             return self._matched("reap", line, found)
         return self._part(line, text)
+
+    def _oom(self, line: LogLine, found: tuple[Wording, dict[str, int | str]]) -> bool:
+        """Until Linux 4.20 a child may be killed in place of the process that was announced: one kill, not two."""
+        wording, fields = found
+        announced, self._announced = self._announced, None
+        if wording.shape in kernel_lines.ANNOUNCEMENTS:
+            self._announced = len(self.result.reports)
+        elif announced is not None:
+            known = self.result.reports[announced]
+            if known.pid != fields["pid"] and self._number - known.line <= OPEN_LINES_MAX:
+                extra = {**known.extra, "announced_pid": known.pid or 0}
+                pid = int(fields["pid"])
+                self.result.reports[announced] = attrs.evolve(known, pid=pid, name=None, extra=extra)
+        return self._matched("oom", line, found)
 
     def _part(self, line: LogLine, text: str) -> bool:
         """A further line of an open kill."""

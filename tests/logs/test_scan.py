@@ -105,6 +105,18 @@ class TestKernel:
         ]
         assert kinds(sample("kernel.log"), "reap") == [("R1", 5104, "example.big"), ("R1", 5106, "alone")]
 
+    def test_a_child_that_was_sacrificed_is_one_kill(self) -> None:
+        lines = [
+            "[1.0] Out of memory: Kill process 100 (parent) score 5 or sacrifice child",
+            "[1.0] Killed process 101 (child) total-vm:1kB, anon-rss:1kB, file-rss:1kB",
+        ]
+        assert [(r.shape, r.pid, r.name) for r in scan_lines(lines).reports] == [
+            ("O1", 101, None),
+            ("O2", 101, "child"),
+        ]
+        (alone,) = scan_lines(lines[:1]).reports
+        assert (alone.pid, alone.name) == (100, "parent")
+
     def test_boots(self) -> None:
         scan = sample("kernel.log")
         assert scan.boots == 2
