@@ -63,6 +63,19 @@ def override(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
     return changed
 
 
+def in_mode(config: DeviceConfig, properties: Mapping[str, str]) -> DeviceConfig:
+    """The config with these properties, on memory cgroup v1; the same config for none. For lmkd's old strategies."""
+    if not properties:
+        return config
+    own = dict(config.own_properties) | dict(properties)
+    return attrs.evolve(
+        config,
+        kernel=attrs.evolve(config.kernel, memcg="v1"),
+        own_properties=own,
+        properties=effective_properties(own, name=config.name, android=config.android, arch=config.arch),
+    )
+
+
 def _with_base(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
     base = settings.get(KERNEL_BASE)
     if base is None:

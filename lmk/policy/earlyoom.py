@@ -1,8 +1,9 @@
 """earlyoom 1.8 with its default options, for comparison: percentages of memory and swap, SIGTERM, then SIGKILL.
 
 From its manual and README (github.com/rfjakob/earlyoom) and its observable behaviour: it wakes between ten times and
-once a second, the more often the less headroom there is; both available memory and free swap must be low; the
-process with the highest oom_score dies. It knows no oom_score_adj tiers beyond what the kernel puts into oom_score.
+once a second, the more often the less headroom there is; both available memory and free swap must be low, before and
+after the search for a victim; the process with the highest oom_score dies. It knows no oom_score_adj tiers beyond what
+the kernel puts into oom_score. docs/killers.md compares it with the program.
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ from lmk.units import NS_PER_MS
 
 SIGTERM = 15
 
-#: -m and -s: at or below these percentages SIGTERM is sent, at or below half of them SIGKILL.
-TERM_PCT = 10
-KILL_PCT = 5
+#: PF_KTHREAD, among the flags of /proc/PID/stat.
+_KERNEL_THREAD = 0x200000
 #: How fast memory can fill up at most, KiB per millisecond: what the sleep is computed from.
 _MEMORY_FILL_KIB_PER_MS = 6000
 _SWAP_FILL_KIB_PER_MS = 800
@@ -29,6 +29,18 @@ _SLEEP_MS = (100, 1000)
 _EXIT_POLL_MS = 100
 _EXIT_WAIT_MS = 10_000
 _FAILED_KILL_MS = 1000
+#: init and kthreadd are never looked at.
+_INIT_PIDS = 2
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """-m and -s, percent: at or below ``term`` SIGTERM is sent, at or below ``kill`` SIGKILL."""
+
+    memory_term_pct: float = 10
+    memory_kill_pct: float = 5
+    swap_term_pct: float = 10
+    swap_kill_pct: float = 5
 
 
 @attrs.frozen(kw_only=True)
@@ -40,24 +52,26 @@ class Headroom:
     #: MemAvailable + AnonPages: what user space has or could have.
     user_total_kib: int
     swap_total_kib: int
+    limits: Limits
 
     @property
     def signal(self) -> int:
         """The signal that is due, 0 for none. Without swap its percentage is 0, and memory alone decides."""
-        if self.memory_pct <= KILL_PCT and self.swap_pct <= KILL_PCT:
+        limits = self.limits
+        if self.memory_pct <= limits.memory_kill_pct and self.swap_pct <= limits.swap_kill_pct:
             return SIGKILL
-        return SIGTERM if self.memory_pct <= TERM_PCT and self.swap_pct <= TERM_PCT else 0
+        return SIGTERM if self.memory_pct <= limits.memory_term_pct and self.swap_pct <= limits.swap_term_pct else 0
 
     @property
     def sleep_ms(self) -> int:
         """Until memory could have got low at the fastest."""
-        memory_kib = max(0, int((self.memory_pct - TERM_PCT) * self.user_total_kib / 100))
-        swap_kib = max(0, int((self.swap_pct - TERM_PCT) * self.swap_total_kib / 100))
+        memory_kib = max(0, int((self.memory_pct - self.limits.memory_term_pct) * self.user_total_kib / 100))
+        swap_kib = max(0, int((self.swap_pct - self.limits.swap_term_pct) * self.swap_total_kib / 100))
         wanted_ms = memory_kib // _MEMORY_FILL_KIB_PER_MS + swap_kib // _SWAP_FILL_KIB_PER_MS
         return min(_SLEEP_MS[1], max(_SLEEP_MS[0], wanted_ms))
 
 
-def headroom(meminfo: Meminfo) -> Headroom:
+def headroom(meminfo: Meminfo, limits: Limits = Limits()) -> Headroom:
     """See ``Headroom``."""
     available = meminfo.get("MemAvailable") or 0
     user_total = available + (meminfo.get("AnonPages") or 0)
@@ -67,6 +81,7 @@ def headroom(meminfo: Meminfo) -> Headroom:
         swap_pct=(meminfo.get("SwapFree") or 0) * 100 / swap_total if swap_total else 0.0,
         user_total_kib=user_total,
         swap_total_kib=swap_total,
+        limits=limits,
     )
 
 
@@ -75,7 +90,8 @@ class EarlyoomPolicy:
 
     name = "earlyoom"
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = Limits()) -> None:
+        self._limits = limits
         self._clock = Clock()
         self._stepper = Stepper(self._clock, self._run())
 
@@ -92,15 +108,17 @@ class EarlyoomPolicy:
         return ()
 
     def _run(self) -> Steps:
-        # process_mrelease after SIGKILL, since 1.8.
+        # process_mrelease after a signal, since 1.8.
         yield StartReaper(1, "fifo")
         while True:
-            meminfo = yield from read_meminfo()
-            look = headroom(meminfo)
+            look = yield from self._look()
             if look.signal:
                 yield from self._kill(look)
             else:
                 yield from self._sleep(look.sleep_ms)
+
+    def _look(self) -> Steps:
+        return headroom((yield from read_meminfo()), self._limits)
 
     def _sleep(self, span_ms: int) -> Steps:
         """Events (packets meant for lmkd) wake the target, not the program."""
@@ -113,12 +131,26 @@ class EarlyoomPolicy:
         if victim is None:
             yield from self._sleep(_FAILED_KILL_MS)
             return
-        errno = yield from kill_process(victim, look.signal, queue=look.signal == SIGKILL)
-        limit = KILL_PCT if look.signal == SIGKILL else TERM_PCT
+        # Looking at every process takes time: is it still necessary?
+        again = yield from self._look()
+        if not again.signal:
+            yield from self._sleep(again.sleep_ms)
+            return
+        errno = yield from kill_process(victim, look.signal, queue=True)
+        kills = look.signal == SIGKILL
+        memory_limit = self._limits.memory_kill_pct if kills else self._limits.memory_term_pct
+        swap_limit = self._limits.swap_kill_pct if kills else self._limits.swap_term_pct
         yield decided(
             self.name,
-            f"memory available {look.memory_pct:.2f} % and swap free {look.swap_pct:.2f} %, both at most {limit} %",
-            {"memory_pct": look.memory_pct, "swap_pct": look.swap_pct, "limit_pct": limit, "signal": look.signal},
+            f"memory available {look.memory_pct:.2f} % <= {memory_limit:g} % and swap free {look.swap_pct:.2f} % "
+            f"<= {swap_limit:g} %",
+            {
+                "memory_pct": look.memory_pct,
+                "swap_pct": look.swap_pct,
+                "memory_limit_pct": memory_limit,
+                "swap_limit_pct": swap_limit,
+                "signal": look.signal,
+            },
             () if errno else (victim,),
         )
         if errno:
@@ -131,25 +163,34 @@ class EarlyoomPolicy:
         for _ in range(_EXIT_WAIT_MS // _EXIT_POLL_MS):
             if not isinstance((yield ReadProcess(victim, "stat")), str):
                 return
-            if signal != SIGKILL:
-                meminfo = yield from read_meminfo()
-                if headroom(meminfo).signal == SIGKILL:
-                    signal = SIGKILL
-                    yield from kill_process(victim, SIGKILL, queue=True)
+            if signal != SIGKILL and (yield from self._look()).signal == SIGKILL:
+                signal = SIGKILL
+                yield from kill_process(victim, SIGKILL, queue=True)
             yield from self._sleep(_EXIT_POLL_MS)
 
 
 def _worst() -> Steps:
     """The pid with the highest oom_score, the larger resident set deciding between equals; None if there is none."""
-    best: tuple[int, int] | None = None
+    best: tuple[int, int] = (0, 0)
     chosen: int | None = None
     for pid in (yield ListProcesses()):
-        score = yield ReadProcess(pid, "oom_score")
-        adj = yield ReadProcess(pid, "oom_score_adj")
-        statm = yield ReadProcess(pid, "statm")
-        if not all(isinstance(text, str) for text in (score, adj, statm)) or int(adj) == -1000:
+        resident = _resident_pages((yield ReadProcess(pid, "stat")))
+        if resident is None:
             continue
-        rank = int(score), int(statm.split()[1])
-        if rank[1] and (best is None or rank > best):
-            best, chosen = rank, pid
+        score = yield ReadProcess(pid, "oom_score")
+        if not isinstance(score, str) or (int(score), resident) <= best:
+            continue
+        adj = yield ReadProcess(pid, "oom_score_adj")
+        if isinstance(adj, str) and int(adj) != -1000:
+            best, chosen = (int(score), resident), pid
     return chosen
+
+
+def _resident_pages(stat: object) -> int | None:
+    """Field 24 of /proc/PID/stat (rss); None for init, kernel threads and processes that are gone."""
+    if not isinstance(stat, str):
+        return None
+    pid, fields = stat.split(" ", 1)[0], stat.rpartition(")")[2].split()
+    if int(pid) <= _INIT_PIDS or int(fields[6]) & _KERNEL_THREAD:
+        return None
+    return int(fields[21])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from lmk.units import NS_PER_MS, NS_PER_S
 
 #: --interval, and post_action_delay where a ruleset names none.
 INTERVAL_S: Final = 5
+#: oomd's JSON may have comments: a string, which is kept, or a comment, which is not.
+_COMMENT: Final = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _POST_ACTION_DELAY_S: Final = 15
 #: What runs without a file: oomd's example for desktops, on Android's groups.
 DEFAULT_CONFIG: Final = """{"rulesets": [
@@ -59,7 +62,9 @@ class Sample:
     """What one interval looks at."""
 
     now_ns: int
-    meminfo: Any
+    memory_total_kib: int
+    swap_total_kib: int
+    swap_free_kib: int
     cgroups: Mapping[str, Cgroup]
     before: Mapping[str, Cgroup]
 
@@ -76,7 +81,7 @@ class Sample:
 def parse_config(text: str, file: str = "oomd.json") -> tuple[Ruleset, ...]:
     """Rulesets from oomd's JSON. Raises ConfigError naming what is wrong."""
     try:
-        body = json.loads(text)
+        body = json.loads(_COMMENT.sub(lambda found: found[1] or "", text))
     except json.JSONDecodeError as error:
         raise ConfigError(file, error.lineno, "", f"is not JSON: {error.msg}") from None
     if not isinstance(body, dict) or not isinstance(body.get("rulesets"), list):
@@ -130,9 +135,7 @@ def _pressure_rising(plugin: Plugin, sample: Sample) -> bool:
 
 def _memory_above(plugin: Plugin, sample: Sample) -> bool:
     anon = "threshold_anon" in plugin.args
-    limit = _amount(
-        plugin.args["threshold_anon" if anon else "threshold"], (sample.meminfo.get("MemTotal") or 0) * 1024
-    )
+    limit = _amount(plugin.args["threshold_anon" if anon else "threshold"], sample.memory_total_kib * 1024)
     groups = sample.matching(plugin.args["cgroup"])
     return max(((group.anon_bytes if anon else group.current_bytes) for group in groups), default=0) > limit
 
@@ -146,8 +149,7 @@ def _memory_reclaim(plugin: Plugin, sample: Sample) -> bool:
 
 
 def _swap_free(plugin: Plugin, sample: Sample) -> bool:
-    total, free = sample.meminfo.get("SwapTotal") or 0, sample.meminfo.get("SwapFree") or 0
-    return bool(total) and free * 100 < total * int(plugin.args["threshold_pct"])
+    return sample.swap_free_kib * 100 < sample.swap_total_kib * int(plugin.args["threshold_pct"])
 
 
 def _exists(plugin: Plugin, sample: Sample) -> bool:
@@ -161,6 +163,8 @@ _DETECTORS: Final[Mapping[str, Callable[[Plugin, Sample], bool]]] = {
     "memory_reclaim": _memory_reclaim,
     "swap_free": _swap_free,
     "exists": _exists,
+    # It only writes to the log.
+    "dump_cgroup_overview": lambda _plugin, _sample: True,
 }
 #: Fires for this long after it last saw something, instead of once it has lasted so long.
 _ECHOING: Final = ("memory_reclaim",)
@@ -185,7 +189,7 @@ def _by_size_or_growth(plugin: Plugin, sample: Sample) -> list[tuple[Any, Cgroup
 
 
 def _by_swap(plugin: Plugin, sample: Sample) -> list[tuple[Any, Cgroup]]:
-    least = _amount(plugin.args.get("threshold", "1"), (sample.meminfo.get("SwapTotal") or 0) * 1024)
+    least = _amount(plugin.args.get("threshold", "1"), sample.swap_total_kib * 1024)
     groups = sample.matching(plugin.args["cgroup"])
     return _ranked((group.swap_bytes, group) for group in groups if group.swap_bytes >= least)
 
@@ -253,11 +257,13 @@ class OomdPolicy:
     def _run(self) -> Steps:
         yield StartReaper(4, "fifo")
         before: Mapping[str, Cgroup] = {}
+        meminfo = yield from read_meminfo()
+        memory_total_kib = 0 if meminfo is None else meminfo.get("MemTotal") or 0
         due_ns = self._clock.now_ns
         while True:
-            meminfo = yield from read_meminfo()
+            swap_total_kib, swap_free_kib = yield from _swaps()
             cgroups = yield from read_cgroups(before)
-            sample = Sample(self._clock.now_ns, meminfo, cgroups, before)
+            sample = Sample(self._clock.now_ns, memory_total_kib, swap_total_kib, swap_free_kib, cgroups, before)
             before = cgroups
             for ruleset in self._rulesets:
                 fired = self._fired(ruleset, sample)
@@ -299,6 +305,14 @@ class OomdPolicy:
                 if killed:
                     self._resting[ruleset.name] = self._clock.now_ns + ruleset.delay_ns
                     return
+
+
+def _swaps() -> Steps:
+    """(all swap, free swap) in KiB, from /proc/swaps; the kernel's text has a heading."""
+    text = yield ReadFile("/proc/swaps")
+    rows = [line.split() for line in text.splitlines()[1:]] if isinstance(text, str) else []
+    total = sum(int(row[2]) for row in rows)
+    return total, total - sum(int(row[3]) for row in rows)
 
 
 def _kill_group(path: str) -> Steps:

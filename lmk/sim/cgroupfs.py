@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from lmk.policy.api import FileError
 from lmk.procfs.psi import Pressure
 from lmk.sim.machine import Machine
+from lmk.sim.memory import Memory
 from lmk.sim.process import SimProcess
 from lmk.sim.zone import PAGE_BYTES
 
@@ -19,6 +20,18 @@ def group_of(process: SimProcess) -> str:
     """The path of a process's group, from the root of cgroup v2."""
     top = "apps" if process.of_app else "system"
     return f"/{top}/uid_{process.plan.uid}/pid_{process.pid}"
+
+
+#: Of the root of memory cgroup v1: memory that is charged, alone and with swap.
+V1_USAGE = ("/dev/memcg/memory.usage_in_bytes", "/dev/memcg/memory.memsw.usage_in_bytes")
+
+
+def v1_usage(memory: Memory, path: str) -> str:
+    """mm/memcontrol-v1.c, mem_cgroup_usage of the root: file and anonymous pages, and swap."""
+    pages = memory.file_pages + memory.anon_pages + memory.locked_pages
+    if path == V1_USAGE[1] and memory.zram is not None:
+        pages += memory.zram.used
+    return f"{pages * PAGE_BYTES}\n"
 
 
 class Cgroups:

@@ -18,6 +18,7 @@ from lmk.sim.process import READ_AROUND_PAGES, Usage
 from lmk.sim.psi import Psi
 from lmk.sim.region import Region
 from lmk.sim.storage import Storage
+from lmk.sim.vmpressure import Vmpressure
 from lmk.sim.zone import HIGH, LOW
 from lmk.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
@@ -105,12 +106,12 @@ class Kswapd:
 
     def run(self, machine: Machine, span_ns: int) -> Usage:
         """See ``Runner``: all of its time counts as a memory stall (psi_memstall_enter in balance_pgdat)."""
-        memory, zones = machine.memory, machine.memory.zones
+        zones = machine.memory.zones
         budget = machine.cpu_ns(span_ns)
         spent = self._debt
         while spent < budget and not zones.balanced():
             want = max(READ_AROUND_PAGES, sum(max(0, zone.user_marks[HIGH] - zone.free) for zone in zones.zones))
-            freed, cost = memory.reclaim(want, budget - spent, kswapd=True, now_ns=machine.now_ns)
+            freed, cost = machine.reclaim(want, budget - spent, kswapd=True)
             spent += cost
             if self._note(freed):
                 break
@@ -137,6 +138,7 @@ class Machine:
         #: Of what apps do, once somebody asks.
         self._apps_psi: Psi | None = None
         self.kswapd = Kswapd()
+        self.vmpressure = Vmpressure()
         self.psi_event: Callable[[int], None] = lambda _: None
         self.memory_event: Callable[[int], None] | None = None
         self.oom: Callable[[], bool] = lambda: False
@@ -266,12 +268,26 @@ class Machine:
         spent = 0
         # do_try_to_free_pages: priority by priority until something is freed
         for _ in range(_DEF_PRIORITY + 1):
-            freed, cost = self.memory.reclaim(want, max(1, budget_ns - spent), kswapd=False, now_ns=self.now_ns)
+            freed, cost = self.reclaim(want, max(1, budget_ns - spent), kswapd=False)
             spent += cost
             if freed:
                 self.kswapd.progress()
                 return freed, spent
+        self._tell_levels(self.vmpressure.hopeless())
         return 0, spent
+
+    def reclaim(self, want: int, budget_ns: int, *, kswapd: bool) -> tuple[int, int]:
+        """A run of reclaim; (pages, nanoseconds)."""
+        events = self.memory.events
+        scanned = events.pgscan_kswapd + events.pgscan_direct
+        freed, cost = self.memory.reclaim(want, budget_ns, kswapd=kswapd, now_ns=self.now_ns)
+        scanned = events.pgscan_kswapd + events.pgscan_direct - scanned
+        self._tell_levels(self.vmpressure.note(scanned, min(freed, scanned)))
+        return freed, cost
+
+    def _tell_levels(self, levels: tuple[int, ...]) -> None:
+        for level in levels:
+            self.psi_event(level)
 
     def _end_direct(self) -> None:
         if self._direct:
@@ -300,7 +316,9 @@ class Machine:
         self._share = (max(1, running), self.cpus)
         span_ns = self._span(runners, limit_ns)
         self._direct_now = False
-        usages = [(runner.lane, runner.run(self, span_ns)) for runner in runners]
+        # The load balancer (kernel/sched/fair.c) spreads who runs over the CPUs; who sleeps counts where it ran.
+        lanes = self._spread(runners)
+        usages = [(lane, runner.run(self, span_ns)) for lane, runner in zip(lanes, runners, strict=True)]
         if not self._direct_now:
             self._end_direct()
         self.now_ns += span_ns
@@ -317,6 +335,20 @@ class Machine:
         if self.memory.disturbed:
             self.disturbed(self.memory.disturbed)
             self.memory.disturbed = {}
+
+    def _spread(self, runners: list[Runner]) -> list[int]:
+        if len(runners) == 1:
+            return [runners[0].lane]
+        load = [0] * self.cpus
+        lanes = []
+        for runner in runners:
+            lane = runner.lane
+            if not runner.io_waiting:
+                if load[lane]:
+                    lane = load.index(min(load))
+                load[lane] += 1
+            lanes.append(lane)
+        return lanes
 
     def _span(self, runners: list[Runner], limit_ns: int) -> int:
         writers = 0

@@ -67,6 +67,15 @@ def meminfo_text(value: Meminfo) -> str:
     return "".join(f"{name + ':':<15} {kib:>8} kB\n" for name, kib in value.kib.items())
 
 
+def swaps_text(memory: Memory) -> str:
+    """/proc/swaps (mm/swapfile.c, swap_show)."""
+    text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+    if memory.zram is not None:
+        size, used = memory.zram.slots * PAGE_KIB, memory.zram.used * PAGE_KIB
+        text += f"{'/dev/zram0':<40}partition\t{size}\t\t{used}\t\t-2\n"
+    return text
+
+
 def vmstat(memory: Memory, base: str) -> Vmstat:
     """/proc/vmstat."""
     counters: dict[str, int] = {"nr_free_pages": memory.zones.free}

@@ -12,6 +12,7 @@ from lmk import __version__
 from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
 from lmk.config.dump import dump_device
+from lmk.config.override import in_mode
 from lmk.config.scenario import Scenario
 from lmk.config.timeline import Timeline
 from lmk.engine.kills import KillJournal
@@ -19,6 +20,7 @@ from lmk.engine.loop import Observer, run_policy
 from lmk.engine.observer import RecordingObserver
 from lmk.policy.api import EventLog, Kill, Log, Policy, ReadProcess, Request, SetOomScoreAdj, Wait
 from lmk.policy.decision import Decision
+from lmk.policy.registry import LMKD_MODES
 from lmk.record.writer import RecordWriter
 from lmk.recorded import record_run
 from lmk.sim.listener import RecordingListener, SimListener
@@ -29,7 +31,8 @@ LONG_RUN_MS = 30 * 60_000
 #: Samples per run at most; never closer than a live run's.
 _SAMPLES_MAX = 2000
 _SAMPLE_MS_MIN = 250
-EVENTS_MAX = 20_000_000
+#: Forty times what a day on a phone takes: minutes, not hours, until a run that never settles ends with a report.
+EVENTS_MAX = 2_000_000
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +57,7 @@ class SimPlan:
 
 def run_sim(plan: SimPlan) -> dict[str, Any]:
     """Do it; returns the JSON object of the run. Raises LmkError, with the record complete up to then."""
+    plan = attrs.evolve(plan, config=in_mode(plan.config, LMKD_MODES.get(plan.policy_name, {})))
     return record_run(plan.run_dir, _facts(plan), plan.scenario, lambda writer: _simulate(plan, writer))
 
 

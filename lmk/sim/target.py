@@ -235,9 +235,9 @@ class SimTarget:
             api.StartReaper: self._start_reaper,
             api.Kill: self._kill,
             api.ArmPsi: self._arm_psi,
-            api.ArmVmpressure: lambda _: api.FileError("pressure_level", errno.ENOENT),
-            api.Disarm: lambda q: self.machine.psi.disarm(q.level),
-            api.TakeVmpressure: lambda _: (0, 0, 0),
+            api.ArmVmpressure: self._arm_vmpressure,
+            api.Disarm: self._disarm,
+            api.TakeVmpressure: lambda _: self.machine.vmpressure.take(),
             api.TakeMemoryEvents: self._take_memory_events,
             api.OpenMemoryEvents: self._open_memory_events,
             api.OpenKernelKills: lambda _: errno.ENOENT,
@@ -261,11 +261,15 @@ class SimTarget:
             if path not in self._read_files:
                 self._read_files[path] = self._memory_file(path)
             return self._read_files[path]
+        if path == "/proc/swaps":
+            return procfs.swaps_text(self.machine.memory)
         if path.startswith(_PRESSURE_PREFIX):
             resource = path.removeprefix(_PRESSURE_PREFIX)
             if resource in ("memory", "io", "cpu"):
                 pressure = self.machine.psi.pressure(resource, self.machine.now_ns)
                 return procfs.pressure_text(pressure) if self._text else pressure
+        if path in cgroupfs.V1_USAGE and self._memcg.version == 1:
+            return cgroupfs.v1_usage(self.machine.memory, path)
         if path.startswith(cgroupfs.ROOT):
             answer = self._cgroups.read(path)
             return procfs.pressure_text(answer) if self._text and isinstance(answer, Pressure) else answer
@@ -371,6 +375,16 @@ class SimTarget:
     def _arm_psi(self, request: api.ArmPsi) -> api.FileError | None:
         error = self.machine.psi.arm(request.level, request.text, self.machine.now_ns)
         return api.FileError("write", error) if error else None
+
+    def _arm_vmpressure(self, request: api.ArmVmpressure) -> api.FileError | None:
+        if self._memcg.version != 1:
+            return api.FileError("pressure_level", errno.ENOENT)
+        self.machine.vmpressure.listen(request.level)
+        return None
+
+    def _disarm(self, request: api.Disarm) -> None:
+        self.machine.psi.disarm(request.level)
+        self.machine.vmpressure.stop(request.level)
 
     def _take_memory_events(self, _: api.TakeMemoryEvents) -> api.MemoryEvents:
         entries = tuple(self._memory_events)

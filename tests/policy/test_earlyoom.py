@@ -20,7 +20,7 @@ from lmk.policy.api import (
     Wakeup,
 )
 from lmk.policy.decision import Decision
-from lmk.policy.earlyoom import SIGTERM, EarlyoomPolicy, headroom
+from lmk.policy.earlyoom import SIGTERM, EarlyoomPolicy, Limits, headroom
 from lmk.procfs.meminfo import Meminfo
 from lmk.units import NS_PER_MS
 
@@ -68,8 +68,10 @@ class World:
     def __init__(self, info: Meminfo) -> None:
         self.info = info
         self.scores = {10: (900, -1000, 500), 11: (400, 0, 9000), 12: (700, 900, 3000)}
+        self.flags: dict[int, int] = {}
         self.killed: list[tuple[int, int]] = []
         self.decisions: list[Decision] = []
+        self.after_search: Meminfo | None = None
         self.now_ns = 0
 
     def answer(self, request: Request) -> Any:
@@ -79,12 +81,15 @@ class World:
             case ReadFile():
                 return self.info
             case ListProcesses():
+                if self.after_search is not None:
+                    self.info = self.after_search
                 return tuple(self.scores)
             case ReadProcess(pid, file):
                 if pid not in self.scores:
                     return FileError("open", 2)
                 score, adj, rss = self.scores[pid]
-                return {"oom_score": f"{score}\n", "oom_score_adj": f"{adj}\n", "statm": f"1 {rss} 0"}.get(file, "text")
+                stat = f"{pid} (a) b) S 1 {pid} {pid} 0 -1 {self.flags.get(pid, 0)}" + " 0" * 14 + f" {rss} 0\n"
+                return {"oom_score": f"{score}\n", "oom_score_adj": f"{adj}\n", "stat": stat}.get(file, "text")
             case Kill(pid):
                 self.killed.append((pid, request.signal))
                 return Killed(0)
@@ -97,8 +102,8 @@ class World:
                 return Wakeup()
         raise AssertionError(request)
 
-    def run(self, until_ms: int) -> None:
-        policy = EarlyoomPolicy()
+    def run(self, until_ms: int, limits: Limits | None = None) -> None:
+        policy = EarlyoomPolicy(limits or Limits())
         request = policy.start(self.now_ns)
         while self.now_ns < until_ms * NS_PER_MS:
             request = policy.step(self.answer(request), self.now_ns)
@@ -132,3 +137,27 @@ def test_nobody_dies_while_there_is_memory() -> None:
     world = World(meminfo(40, 2))
     world.run(20_000)
     assert world.killed == []
+
+
+def test_kernel_threads_and_init_are_never_chosen() -> None:
+    world = World(meminfo(8, 8))
+    world.scores[1] = (1300, 0, 9000)
+    world.scores[40] = (1200, 0, 9000)
+    world.flags[40] = 0x208040
+    world.run(1)
+    assert world.killed == [(12, SIGTERM)]
+
+
+def test_it_lets_go_when_memory_came_back_during_the_search() -> None:
+    world = World(meminfo(8, 8))
+    world.after_search = meminfo(8, 20)
+    world.run(5_000)
+    assert world.killed == []
+
+
+def test_other_limits() -> None:
+    world = World(meminfo(8, 8))
+    world.run(1, Limits(memory_term_pct=7, memory_kill_pct=3))
+    assert world.killed == []
+    world.run(2000, Limits(memory_kill_pct=9, swap_kill_pct=9))
+    assert world.killed[0] == (12, SIGKILL)

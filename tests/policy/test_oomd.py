@@ -52,8 +52,10 @@ class World:
     def answer(self, request: Request) -> Any:
         match request:
             case ReadFile("/proc/meminfo"):
-                free = 1000 * self.swap_free_pct // 100
-                return Meminfo(kib={"MemTotal": 2_000_000, "SwapTotal": 1000, "SwapFree": free})
+                return Meminfo(kib={"MemTotal": 2_000_000})
+            case ReadFile("/proc/swaps"):
+                used = 1000 - 1000 * self.swap_free_pct // 100
+                return f"Filename Type Size Used Priority\n/dev/zram0 partition 1000 {used} -2\n"
             case ReadFile(path):
                 return self.file(*path.removeprefix(ROOT).rsplit("/", 1))
             case ListGroups(group):
@@ -158,3 +160,10 @@ def test_memory_above_takes_percent_and_megabytes() -> None:
 def test_mistakes_are_named(text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         parse_config(text)
+
+
+def test_comments_are_allowed_as_the_program_allows_them() -> None:
+    text = config([PRESSURE], [plugin("kill_by_swap_usage", cgroup="apps/*")])
+    commented = "// a comment\n" + text.replace('"actions"', '/* of "two"\n lines */ "actions"')
+    assert parse_config(commented) == parse_config(text)
+    assert parse_config(text.replace('"r"', '"http://r"'))[0].name == "http://r"

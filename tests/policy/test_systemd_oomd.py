@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from lmk.policy.api import (
@@ -17,7 +18,7 @@ from lmk.policy.api import (
     Wakeup,
 )
 from lmk.policy.decision import Decision
-from lmk.policy.systemd_oomd import CGROUP_ROOT, SystemdOomdPolicy
+from lmk.policy.systemd_oomd import CGROUP_ROOT, Settings, SystemdOomdPolicy
 from lmk.procfs.meminfo import Meminfo
 from lmk.procfs.psi import Pressure, Stall
 from lmk.units import NS_PER_MS
@@ -31,7 +32,8 @@ class World:
         self.used_pct, self.swap_pct, self.full = used_pct, swap_pct, full
         self.tree = {"": ("/apps", "/system"), "/apps": ("/apps/a", "/apps/b"), "/system": ()}
         self.swap_kib = {"/apps/a": 300_000, "/apps/b": 400_000, "/system": 40_000}
-        self.scan = {"/apps/a": 20, "/apps/b": 10, "/system": 0}
+        self.scan = {"/apps": 30, "/apps/a": 20, "/apps/b": 10, "/system": 0}
+        self.current_kib: dict[str, int] = {}
         self.procs = {"/apps/a": "101\n102\n", "/apps/b": "201\n", "/system": "1\n"}
         self.scanned: dict[str, int] = dict.fromkeys(self.scan, 1000)
         self.killed: list[tuple[int, int]] = []
@@ -59,6 +61,8 @@ class World:
             return f"anon 1\npgscan {self.scanned[group]}\nx 2\n"
         if name == "memory.swap.current":
             return f"{self.swap_kib[group] * KIB}\n"
+        if name == "memory.current":
+            return f"{self.current_kib.get(group, 1) * KIB}\n"
         return self.procs.get(group, FileError("open", 2))
 
     def answer(self, request: Request) -> Any:
@@ -81,8 +85,8 @@ class World:
                 return Wakeup()
         raise AssertionError(request)
 
-    def run(self, until_ms: int) -> list[int]:
-        policy = SystemdOomdPolicy()
+    def run(self, until_ms: int, settings: Settings | None = None) -> list[int]:
+        policy = SystemdOomdPolicy(settings or Settings())
         request = policy.start(0)
         while self.now_ns < until_ms * NS_PER_MS:
             request = policy.step(self.answer(request), self.now_ns)
@@ -97,8 +101,11 @@ def test_memory_and_swap_must_both_be_used_up() -> None:
 
 def test_small_users_of_swap_are_spared() -> None:
     world = World(used_pct=95, swap_pct=95)
-    world.swap_kib = {"/apps/a": 40_000, "/apps/b": 47_000, "/system": 30_000}
+    # more than a twentieth of what is used, but not of what there is
+    world.swap_kib = {"/apps/a": 40_000, "/apps/b": 49_000, "/system": 30_000}
     assert world.run(2_000) == []
+    world.swap_kib["/apps/b"] = 51_000
+    assert world.run(4_000)[0] == 201
 
 
 def test_pressure_must_last_and_the_group_that_is_scanned_most_dies_whole() -> None:
@@ -121,5 +128,19 @@ def test_after_a_kill_it_waits() -> None:
     world = World(full=80.0)
     world.run(100_000)
     times = sorted({t for _, t in world.killed})
-    assert len(times) >= 2
-    assert times[1] - times[0] >= 30_000
+    # The limit has been exceeded all the while, so the pause is all there is.
+    assert len(times) >= 3
+    assert all(15_000 <= later - earlier <= 17_000 for earlier, later in pairwise(times))
+
+
+def test_of_two_that_are_scanned_alike_the_larger_one_dies() -> None:
+    world = World(full=80.0)
+    world.scan = dict.fromkeys(world.scan, 10)
+    world.current_kib = {"/apps/a": 5, "/apps/b": 6}
+    assert world.run(35_000) == [201]
+
+
+def test_settings() -> None:
+    quick = Settings(swap_used_limit_pct=60, pressure_limit_pct=20, pressure_duration_s=2)
+    assert World(used_pct=61, swap_pct=61).run(100, quick) == [201]
+    assert World(full=21.0).run(4_000, quick) == [101, 102]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from lmk.units import MIB
 from tests.sim.conftest import APPS
 
 Simulate = Callable[..., dict[str, Any]]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def exported(result: dict[str, Any]) -> list[str]:
@@ -59,6 +61,43 @@ def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
         files.append(out.read_bytes())
     assert files[0] == files[1]
     assert len(files[0]) > 100_000
+
+
+def _other_pythons() -> list[Path]:
+    """Interpreters of other supported versions that this machine has, on the path or as pyenv keeps them."""
+    found: dict[tuple[int, int], Path] = {}
+    for minor in range(11, 20):
+        names = [shutil.which(f"python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python")]
+        for name in filter(None, names):
+            code = "import sys; sys.exit(sys.version_info[:2] != (3, int(sys.argv[1])))"
+            if subprocess.run([str(name), "-c", code, str(minor)], capture_output=True, timeout=30).returncode == 0:
+                found[3, minor] = Path(name)
+    found.pop(sys.version_info[:2], None)
+    return list(found.values())
+
+
+def test_bytes_do_not_depend_on_the_python(tmp_path: Path) -> None:
+    others = _other_pythons()
+    if not others:
+        pytest.skip("no other supported Python on this machine")
+    packages = os.pathsep.join(path for path in sys.path if path)
+    files = set()
+    for index, python in enumerate([Path(sys.executable), *others]):
+        out = tmp_path / f"export{index}"
+        argv = ["sim", "go-1gb", "kill-storm", "--record", str(tmp_path / str(index)), "--export", str(out), "--json"]
+        # Without site, so that only what is pure Python is found where it was installed for this one.
+        code = "import sys; from lmk.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        stdlib = {path for path in sys.path if "site-packages" not in path}
+        paths = [path for path in packages.split(os.pathsep) if path not in stdlib] + [str(ROOT)]
+        done = subprocess.run(
+            [str(python), "-S", "-c", code, *argv],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            timeout=120,
+        )
+        assert done.returncode in (0, 1), done.stderr
+        files.add(out.read_bytes())
+    assert len(files) == 1
 
 
 def test_text_and_values_give_the_same_run(simulate: Simulate, small: DeviceConfig) -> None:
