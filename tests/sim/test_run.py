@@ -68,7 +68,7 @@ def _other_pythons() -> list[Path]:
     found: dict[tuple[int, int], Path] = {}
     for minor in range(11, 20):
         names = [shutil.which(f"python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python")]
-        for name in filter(None, names):
+        for name in (name for name in names if name is not None):
             code = "import sys; sys.exit(sys.version_info[:2] != (3, int(sys.argv[1])))"
             if subprocess.run([str(name), "-c", code, str(minor)], capture_output=True, timeout=30).returncode == 0:
                 found[3, minor] = Path(name)
