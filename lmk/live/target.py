@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import re
-import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -50,7 +49,7 @@ HOUSEKEEPING_INTERVAL_MS = 100
 FOLLOW_INTERVAL_MS = 200
 LET_ADB_RUN_S = 0.0003
 #: Never the id of a request that is answered as an event.
-DRY_KILL = 0
+NO_KILL = 0
 #: A helper names its clients right after its hello; those not named by then are gone.
 CLIENTS_NAMED_MS = 500
 KILLINFO_TAG = 10195355
@@ -351,16 +350,24 @@ class LiveTarget:
             handle=handle,
             pid=request.pid,
             start_ticks=start_ticks or self._files.start_ticks(request.pid) or 0,
-            signal=0 if self._dry_run else signal.SIGKILL,
+            signal=0 if self._dry_run else request.signal,
             flags=KillFlag.BOOST
             | (KillFlag.CHECK_ADJ if adj is not None else 0)
             | (KillFlag.GROUP if request.group else 0),
             oom_score_adj=adj or 0,
         )
+        if not kill.handle and not kill.start_ticks:
+            # It was gone before anybody could take hold of it: whoever has the pid by now is somebody else.
+            gone_ns = self.now_ns()
+            gone = m.Signalled(
+                error=errno.ESRCH, pid=request.pid, handle=0, start_ticks=0, received_ns=gone_ns, signal_ns=0
+            )
+            self._intake.take(NO_KILL, gone)
+            return api.Killed(0, queued=True)
         if self._dry_run:
             # Waited for: whether he would have been killed decides what the table is from here on.
-            self._intake.sent_kill(DRY_KILL, self._kill_path())
-            self._intake.take(DRY_KILL, self._stream.request(kill, m.Signalled))
+            self._intake.sent_kill(NO_KILL, self._kill_path())
+            self._intake.take(NO_KILL, self._stream.request(kill, m.Signalled))
             return api.Killed(0, queued=True)
         if self._kill_delay_ms:
             time.sleep(self._kill_delay_ms / MS_PER_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -26,7 +27,7 @@ from lmk.live.listener import RunListener
 from lmk.live.steady import SteadyStream
 from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget
-from lmk.policy.api import Memcg, Policy, Request
+from lmk.policy.api import Kill, Killed, Memcg, Policy, ReapedEvent, Request, Wait, Wakeup
 from lmk.policy.lmkd.control_packets import ProcPrio, encode_command
 from lmk.policy.none import NonePolicy
 from lmk.policy.registry import make_policy
@@ -282,3 +283,21 @@ def test_a_worker_that_dies_in_the_middle_is_not_the_end(scene: Scene, tmp_path:
         assert record.device_events("reconnected")
         assert record.device_events("failsafe")
     assert scene.victim.wait(5) == -9
+
+
+def test_a_process_nobody_could_take_hold_of_is_gone_and_never_signalled_by_its_pid(tmp_path: Path) -> None:
+    class NoStream:
+        lost = 0
+
+        def next_event(self, _timeout_s: float | None) -> None:
+            return None
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"nothing may be asked of the device: {name}")
+
+    with RecordWriter(tmp_path) as writer:
+        journal = KillJournal(writer)
+        listener = RunListener(writer, journal, lambda: None)
+        target = LiveTarget(cast(Any, NoStream()), DeviceClock(), listener, dict, memcg=Memcg(2))
+        assert target.answer(Kill(4711, None, True)) == Killed(0, queued=True)
+        assert target.answer(Wait(0)) == Wakeup((ReapedEvent(4711, errno.ESRCH, 0, 0),))
