@@ -23,6 +23,7 @@ from lmk.device.adb import AdbDevice
 from lmk.errors import BootError, DeviceLostError, UserError
 from lmk.guest.datadisk import POOL_BYTES, POOL_PATH
 from lmk.guest.image import build_guest_image
+from lmk.live.stock import transport_cpus
 from tests.conftest import Guests, test_kernel
 
 pytestmark = pytest.mark.emulator
@@ -112,8 +113,19 @@ def test_data_disk_has_really_written_blocks(guest: QemuGuest) -> None:
 def test_adbd_runs_ahead_of_what_its_shells_start(guest: QemuGuest) -> None:
     adbd = guest.adb.getprop("init.svc_debug_pid.adbd")
     policy = "cut -d' ' -f40,41 /proc/{}/stat"  # real-time priority and scheduling policy; proc(5)
-    assert guest.adb.check_shell(policy.format(adbd)).split() == ["1", str(os.SCHED_FIFO)]
+    assert guest.adb.check_shell(policy.format(adbd)).split() == ["2", str(os.SCHED_FIFO)]
     assert guest.adb.check_shell(policy.format("self")).split() == ["0", str(os.SCHED_OTHER)]
+
+
+def test_what_carries_bytes_shares_one_cpu_and_shells_leave_it(guest: QemuGuest) -> None:
+    cpus = "sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/{}/status"
+    adbd = guest.adb.getprop("init.svc_debug_pid.adbd")
+    assert transport_cpus({"ro.lmk_guest.transport_cpus": guest.adb.getprop("ro.lmk_guest.transport_cpus")}) == 1
+    assert guest.adb.check_shell(cpus.format(adbd)).strip() == "0"
+    interrupts = "for i in $(grep virtio0- /proc/interrupts | cut -d: -f1); do cat /proc/irq/$i/smp_affinity; done"
+    assert {int(mask, 16) for mask in guest.adb.check_shell(interrupts).split()} == {1}
+    everywhere = f"0-{guest.facts.cpus - 1}" if guest.facts.cpus > 1 else "0"
+    assert guest.adb.check_shell(cpus.format("self")).strip() == everywhere
 
 
 def test_services_start_stop_and_come_back(guest: QemuGuest) -> None:

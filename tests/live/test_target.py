@@ -17,7 +17,7 @@ import pytest
 
 from lmk.device.helper_messages import SettingsDone
 from lmk.device.helper_requests import Settings
-from lmk.device.helper_types import SettingsFlag
+from lmk.device.helper_types import Capability, SettingItem, SettingResult, SettingsFlag
 from lmk.engine.kills import KillJournal
 from lmk.engine.loop import run_policy
 from lmk.engine.observer import RecordingObserver
@@ -27,7 +27,18 @@ from lmk.live.listener import RunListener
 from lmk.live.steady import SteadyStream
 from lmk.live.takeover import TakenTable
 from lmk.live.target import LiveTarget
-from lmk.policy.api import Kill, Killed, Memcg, Policy, ReapedEvent, Request, Wait, Wakeup
+from lmk.policy.api import (
+    Kill,
+    Killed,
+    Memcg,
+    MemoryEventSupport,
+    OpenMemoryEvents,
+    Policy,
+    ReapedEvent,
+    Request,
+    Wait,
+    Wakeup,
+)
 from lmk.policy.lmkd.control_packets import ProcPrio, encode_command
 from lmk.policy.none import NonePolicy
 from lmk.policy.registry import make_policy
@@ -301,3 +312,28 @@ def test_a_process_nobody_could_take_hold_of_is_gone_and_never_signalled_by_its_
         target = LiveTarget(cast(Any, NoStream()), DeviceClock(), listener, dict, memcg=Memcg(2))
         assert target.answer(Kill(4711, None, True)) == Killed(0, queued=True)
         assert target.answer(Wait(0)) == Wakeup((ReapedEvent(4711, errno.ESRCH, 0, 0),))
+
+
+@pytest.mark.parametrize("error", [0, errno.ENOENT])
+def test_memory_events_are_switched_on_when_the_policy_wants_them(tmp_path: Path, error: int) -> None:
+    """Two hundred messages a second under pressure: no policy that ignores them should wait behind them."""
+    asked: list[Settings] = []
+
+    class Stream:
+        lost = 0
+        settings = Settings(flags=SettingsFlag.OOM, heartbeat_ms=77)
+
+        class hello:  # noqa: N801
+            capabilities = Capability.TRACE_MEMEVENTS
+
+        def request(self, message: Settings, _answer: type) -> SettingsDone:
+            asked.append(message)
+            return SettingsDone(results=(SettingResult(item=SettingItem.MEMEVENTS, error=error),))
+
+    with RecordWriter(tmp_path) as writer:
+        listener = RunListener(writer, KillJournal(writer), lambda: None)
+        target = LiveTarget(cast(Any, Stream()), DeviceClock(), listener, dict, memcg=Memcg(2))
+        support = target.answer(OpenMemoryEvents())
+    assert isinstance(support, MemoryEventSupport)
+    assert support.created is (error == 0)
+    assert [(s.flags, s.heartbeat_ms) for s in asked] == [(SettingsFlag.OOM | SettingsFlag.MEMEVENTS, 77)]
