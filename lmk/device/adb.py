@@ -157,6 +157,11 @@ class AdbServer:
             raise UserError(f"ANDROID_ADB_SERVER_PORT is {text!r}", "set it to a port number, or unset it")
         server = cls((host, int(text)))
         if not server.answers():
+            if server.listens():
+                raise UserError(
+                    f"something that is no adb server has the port {host}:{text}",
+                    "end it, or set ANDROID_ADB_SERVER_PORT to another port",
+                )
             adb = subproc.require_tool("adb", "adb")
             try:
                 # Only where nothing answers: start-server replaces a running server of another version.
@@ -172,6 +177,14 @@ class AdbServer:
                 connection.send_command("host:version")
                 connection.check_okay()
         except (OSError, AdbError, EOFError):
+            return False
+        return True
+
+    def listens(self) -> bool:
+        """Whether anything at all accepts connections at the address."""
+        try:
+            self._client.make_connection(2.0).close()
+        except (OSError, AdbError):
             return False
         return True
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,23 @@ def test_no_such_serial_and_a_phone_without_yes(
         assert "phone1 is not an emulator" in error(capsys, "--target", "adb:phone1")
         assert "--yes" in error(capsys, "--target", "adb:phone1")
         assert not any("kill" in request for request in server.requests)
+
+
+def test_port_that_somebody_else_has(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        port = listener.getsockname()[1]
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+        said = error(capsys, "--target", "adb:x")
+        listener.shutdown(socket.SHUT_RDWR)
+    assert f"something that is no adb server has the port 127.0.0.1:{port}; end it, or set" in said
 
 
 def test_port_that_is_not_adbs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
