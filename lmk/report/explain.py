@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from lmk.record.decode import decision_of
 from lmk.record.reader import DecisionRow, RecordReader
 from lmk.record.schema import KILLER_LMK, KILLER_WORDS, KillRow
 from lmk.units import NS_PER_MS
+
+#: A decision and the signals it led to are never further apart.
+_NEAR_NS = 1000 * NS_PER_MS
 
 
 @attrs.frozen(kw_only=True)
@@ -60,15 +64,17 @@ def explain_at(record: RecordReader, at_ms: float) -> Explained:
     return _explained(record, last, record.kills())
 
 
-def explain_kills(record: RecordReader) -> list[Explained | UserError]:
+def explain_kills(record: RecordReader, which: Sequence[int] | None = None) -> list[Explained | UserError]:
     """The decision behind each kill of the run, in the order of the kill table; or why there is none to explain.
 
-    One pass over the decisions: a day's record has tens of thousands.
+    ``which``: only these, by their place in the table from 0. One pass over the decisions: a day's record has tens of
+    thousands.
     """
     kills = record.kills()
-    behind = _decisions_of({kill.pid for kill in kills}, record.decisions())
+    wanted = kills if which is None else [kills[index] for index in which]
+    behind = _decisions_of({kill.pid for kill in wanted}, record.decisions())
     found: list[Explained | UserError] = []
-    for kill in kills:
+    for kill in wanted:
         try:
             found.append(_of_kill(record, kill, behind.get(kill.pid, ()), kills))
         except UserError as error:
@@ -108,9 +114,11 @@ def _explained(record: RecordReader, row: DecisionRow, all_kills: Sequence[KillR
         raise UserError("this record does not say which lmkd decided", "lmk explain needs a record of lmk's own policy")
     release = behaviour(record.meta["android"])
     params = load_params(record.meta["properties"], release)
-    kills = tuple(
-        kill for kill in all_kills if kill.pid in decision.killed_pids and abs(kill.t_ns - row.t_ns) < 1000 * NS_PER_MS
+    near = slice(
+        bisect_left(all_kills, row.t_ns - _NEAR_NS, key=lambda kill: kill.t_ns),
+        bisect_right(all_kills, row.t_ns + _NEAR_NS, key=lambda kill: kill.t_ns),
     )
+    kills = tuple(kill for kill in all_kills[near] if kill.pid in decision.killed_pids)
     return Explained(
         t_ms=(row.t_ns - record.zero_ns) / NS_PER_MS,
         strategy=decision.strategy,

@@ -24,6 +24,9 @@ from lmk.report.timeline import ProcessLife, Timeline, keep_extremes, read_timel
 
 #: Rows drawn of each table: about as many as a wide screen has pixels, extremes kept.
 BUCKETS = 300
+#: Kills shown of a run, and spans of processes drawn: the page stays below 3 MB, and a person reads no more.
+KILLS_MAX = 800
+SPANS_MAX = 20_000
 #: Free memory is drawn on a logarithmic scale that begins at this share of the lowest watermark.
 _BELOW_WATERMARK = 0.4
 _WINDOW_MS = 1000
@@ -39,6 +42,9 @@ class RunModel:
     summary: Mapping[str, Any]
     timeline: Timeline
     params: LmkdParams | None
+    #: which kills are shown, by their place in the kill table from 0; all, unless there are too many
+    shown: Sequence[int]
+    #: of those shown, in the same order
     explained: Sequence[Explained | UserError]
     #: of an imported log: the lines each kill was told by, by the kill's number
     sources: Mapping[int, Sequence[KillSourceRow]] = attrs.field(factory=dict)
@@ -46,14 +52,30 @@ class RunModel:
 
 def read_run(record: RecordReader, label: str) -> RunModel:
     """Everything about one run. UserError if it is another lmk's record."""
+    timeline = read_timeline(record)
+    shown = kills_to_show(timeline.kills, KILLS_MAX)
     return RunModel(
         label=label,
         summary=run_json(record),
-        timeline=read_timeline(record),
+        timeline=timeline,
         params=_params(record.meta),
-        explained=explain_kills(record),
+        shown=shown,
+        explained=explain_kills(record, shown),
         sources=record.kill_sources(),
     )
+
+
+def kills_to_show(kills: Sequence[KillRow], most: int) -> list[int]:
+    """Places of the kills to show, at most ``most``: if there are more, those of the most protected processes (at most
+    half of what is shown, and never some of a score without the others), and the rest evenly over the run."""
+    if len(kills) <= most:
+        return list(range(len(kills)))
+    scores = [-1001 if kill.oom_score_adj is None else kill.oom_score_adj for kill in kills]
+    limit = sorted(scores)[most // 2]
+    protected = [index for index, score in enumerate(scores) if score < limit]
+    others = [index for index, score in enumerate(scores) if score >= limit]
+    count = most - len(protected)
+    return sorted([*protected, *(others[i * len(others) // count] for i in range(count))])
 
 
 def _params(meta: Mapping[str, Any]) -> LmkdParams | None:
@@ -93,7 +115,7 @@ class _Words:
 def _run(run: RunModel, words: _Words) -> dict[str, Any]:
     return {
         "label": run.label,
-        "kills": [_kill(run, index, kill, words) for index, kill in enumerate(run.timeline.kills)],
+        "kills": [_kill(run, place, run.timeline.kills[index], words) for place, index in enumerate(run.shown)],
         "lanes": _lanes(run),
     }
 
@@ -105,9 +127,10 @@ def _s(run: RunModel, t_ns: int) -> float:
 # ---- kills
 
 
-def _kill(run: RunModel, index: int, kill: KillRow, words: _Words) -> dict[str, Any]:
+def _kill(run: RunModel, place: int, kill: KillRow, words: _Words) -> dict[str, Any]:
+    number = run.shown[place] + 1
     return {
-        "n": index + 1,
+        "n": number,
         "t": _s(run, kill.t_ns),
         "name": kill.name or f"pid {kill.pid}",
         "adj": kill.oom_score_adj,
@@ -118,7 +141,7 @@ def _kill(run: RunModel, index: int, kill: KillRow, words: _Words) -> dict[str, 
         "by": KILLER_WORDS.get(kill.killer, ""),
         "dry": kill.dry,
         "facts": _facts(kill),
-        "why": _why(run.explained[index], run.sources.get(index + 1, ()), words),
+        "why": _why(run.explained[place], run.sources.get(number, ()), words),
     }
 
 
@@ -172,6 +195,7 @@ def _why(found: Explained | UserError, sources: Sequence[KillSourceRow], words: 
 
 def _lanes(run: RunModel) -> list[dict[str, Any]]:
     """One lane per program, each process a bar: those that came and went first, what was always there last."""
+    shortest_ns = _shortest_drawn_ns(run.timeline.lives)
     by_name: dict[str, list[ProcessLife]] = {}
     for life in run.timeline.lives:
         by_name.setdefault(life.name or f"pid {life.pid}", []).append(life)
@@ -180,7 +204,8 @@ def _lanes(run: RunModel) -> list[dict[str, Any]]:
             "name": name,
             "system": all(_is_system(life) for life in lives),
             "kills": sum(life.ended == "killed" for life in lives),
-            "bars": [_bar(run, life) for life in lives],
+            "starts": len(lives),
+            "bars": [bar for life in lives if (bar := _bar(run, life, shortest_ns))["spans"]],
         }
         for name, lives in by_name.items()
     ]
@@ -192,12 +217,20 @@ def _is_system(life: ProcessLife) -> bool:
     return not life.ended and all(span.adj is None or span.adj < 0 for span in life.spans)
 
 
-def _bar(run: RunModel, life: ProcessLife) -> dict[str, Any]:
+def _shortest_drawn_ns(lives: Sequence[ProcessLife]) -> int:
+    """Spans shorter than this are left out: far below a pixel, where there are very many."""
+    lengths = sorted((span.end_ns - span.begin_ns for life in lives for span in life.spans), reverse=True)
+    return lengths[SPANS_MAX] if len(lengths) > SPANS_MAX else 0
+
+
+def _bar(run: RunModel, life: ProcessLife, shortest_ns: int) -> dict[str, Any]:
     return {
         "pid": life.pid,
         "ended": life.ended,
         "spans": [
-            [_s(run, span.begin_ns), _s(run, span.end_ns), span.adj, tier_group(span.adj)] for span in life.spans
+            [_s(run, span.begin_ns), _s(run, span.end_ns), span.adj, tier_group(span.adj)]
+            for span in life.spans
+            if span.end_ns - span.begin_ns >= shortest_ns
         ],
     }
 

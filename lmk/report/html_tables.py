@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from lmk.record.schema import KILLER_WORDS, KillRow
+from lmk.record.schema import KILLER_WORDS
 from lmk.report.html_model import RunModel
 from lmk.report.summary import percentiles
 from lmk.report.tiers import tier_group, tier_name
@@ -34,22 +34,32 @@ def _kill_table(index: int, run: RunModel, *, named: bool) -> str:
     if not run.timeline.kills:
         return f'{title}<p class="empty">No process was killed in this run.</p>'
     head = "".join(f'<th scope="col" class="{kind}" title="{tip}">{name}</th>' for name, kind, tip in _KILL_HEADS)
-    rows = "".join(_kill_row(run, index, number, kill) for number, kill in enumerate(run.timeline.kills))
+    rows = "".join(_kill_row(run, index, place) for place in range(len(run.shown)))
+    count = len(run.timeline.kills)
+    note = ""
+    if len(run.shown) < count:
+        note = (
+            f"<p class=hint>Shown here and in the time line: {len(run.shown)} of {count} kills: those of "
+            "the most protected processes, and of the others some, evenly over the run.</p>"
+        )
     return (
-        f'{title}<div class="scroll tall"><table class="kills"><thead><tr>{head}</tr></thead>'
+        f'{title}{note}<div class="scroll tall"><table class="kills"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
 
-def _kill_row(run: RunModel, index: int, number: int, kill: KillRow) -> str:
+def _kill_row(run: RunModel, index: int, place: int) -> str:
+    """``place`` is the kill's among those shown."""
+    number = run.shown[place] + 1
+    kill = run.timeline.kills[number - 1]
     name = kill.name or f"pid {kill.pid}"
     by = KILLER_WORDS.get(kill.killer)
     why = ": ".join(part for part in (by, kill.reason) if part)
     swap = "" if kill.swap_kib is None else f" + {kill.swap_kib / 1024:.0f}"
     adj = "" if kill.oom_score_adj is None else f" {kill.oom_score_adj}"
     cells = [
-        f"<td class=n><button type=button data-run={index} data-kill={number} "
-        f'aria-label="Explain kill {number + 1}, {escape(name)}">{number + 1}</button></td>',
+        f"<td class=n><button type=button data-run={index} data-kill={place} "
+        f'aria-label="Explain kill {number}, {escape(name)}">{number}</button></td>',
         f"<td class=n>{run.timeline.ms(kill.t_ns) / 1000:.2f}</td>",
         f"<td><b>{escape(name)}</b><small>{escape(why)}</small></td>",
         f'<td><span class="chip t-{tier_group(kill.oom_score_adj)}">{tier_name(kill.oom_score_adj)}{adj}</span></td>',
@@ -59,7 +69,7 @@ def _kill_row(run: RunModel, index: int, number: int, kill: KillRow) -> str:
         f"<td class=n>{_scaled(kill.signal_to_reaped_us, 1000, 1)}</td>",
         f"<td class=n>{_scaled(kill.signal_to_exit_us, 1000, 1)}</td>",
     ]
-    return f'<tr data-run="{index}" data-kill="{number}">{"".join(cells)}</tr>'
+    return f'<tr data-run="{index}" data-kill="{place}">{"".join(cells)}</tr>'
 
 
 def launch_section(runs: Sequence[RunModel]) -> str:

@@ -11,6 +11,7 @@ The same record gives the same bytes. Times are the record's, as boot time.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -276,7 +277,9 @@ def _or(value: int | None, otherwise: int) -> int:
 
 def _max_thrashing_pct(timeline: Timeline, kill: KillRow) -> int:
     """The nearest decision's; lmkd says -1 where there is no kill info."""
-    near = min(timeline.marks, key=lambda mark: abs(mark.t_ns - kill.t_ns), default=None)
+    after = bisect_left(timeline.marks, kill.t_ns, key=lambda mark: mark.t_ns)
+    beside = timeline.marks[max(0, after - 1) : after + 1]
+    near = min(beside, key=lambda mark: abs(mark.t_ns - kill.t_ns), default=None)
     return -1 if near is None or abs(near.t_ns - kill.t_ns) > 1000 * NS_PER_MS else near.max_thrashing_pct
 
 

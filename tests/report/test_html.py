@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from lmk.record.reader import RecordReader
 from lmk.record.schema import CounterRow, EventRow, KillRow, KillSourceRow
 from lmk.record.writer import RecordWriter
 from lmk.report.explain import explain_kill, explained_lines
+from lmk.report.html_model import kills_to_show
 from tests.report.records import MS, small_record
 
 BYTES_MAX = 3_000_000
@@ -133,8 +135,8 @@ def test_a_long_run_stays_small(tmp_path: Path) -> None:
         for index in range(8000):
             row = CounterRow(t_ns=index * 10_800 * MS, mem_free_kib=index % 977, mem_available_kib=index % 613)
             writer.counter(row)
-        for index in range(1200):
-            t_ns = (10 + index * 70_000) * MS
+        for index in range(3000):
+            t_ns = (10 + index * 28_000) * MS
             pid = 1000 + index
             body = decision | {
                 "killed_pids": [pid],
@@ -142,10 +144,21 @@ def test_a_long_run_stays_small(tmp_path: Path) -> None:
             }
             writer.app_event(EventRow(t_ns=t_ns - 9 * MS, kind="spawned", body={"app": f"app{index % 20}", "pid": pid}))
             writer.decision(t_ns, t_ns, 8, pid, body)
-            writer.kill(KillRow(t_ns=t_ns, pid=pid, name=f"app{index % 20}", oom_score_adj=900, reason="x" * 60))
+            writer.kill(
+                KillRow(
+                    t_ns=t_ns, pid=pid, name=f"app{index % 20}", oom_score_adj=900 - (index == 1234), reason="x" * 60
+                )
+            )
     page = page_of(long)
     assert len(page) < BYTES_MAX
-    memory = data_of(page)["panels"][0]["tables"][0]
+    model = data_of(page)
+    kills = model["runs"][0]["kills"]
+    assert len(kills) == 800
+    assert "800 of 3000 kills" in page
+    assert 1235 in {kill["n"] for kill in kills}  # the most protected one is never left out
+    first = next(kill for kill in kills if kill["n"] == 1235)
+    assert f"pid {1000 + 1234} " in model["words"][first["why"]["head"]]
+    memory = model["panels"][0]["tables"][0]
     assert max(memory[4]) == round(976 / 1024, 2)
     assert len(memory[0]) < 8000
 
@@ -185,3 +198,15 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "2 kills" in text
     assert "least MemAvailable" in text
+
+
+def test_which_of_many_kills_are_shown() -> None:
+    kills = [KillRow(t_ns=i, pid=i, oom_score_adj=[900, 900, 0, 950][i % 4] if i < 40 else 900) for i in range(400)]
+    shown = kills_to_show(kills, 40)
+    assert len(shown) == len(set(shown)) == 40
+    assert shown == sorted(shown)
+    assert {i for i in range(40) if i % 4 == 2} <= set(shown)
+    rest = [i for i in shown if kills[i].oom_score_adj != 0]
+    assert max(b - a for a, b in itertools.pairwise(rest)) <= 20
+    assert kills_to_show(kills[:40], 40) == list(range(40))
+    assert len(kills_to_show([KillRow(t_ns=i, pid=i) for i in range(100)], 10)) == 10

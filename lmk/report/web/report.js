@@ -439,7 +439,7 @@
     const title = make("div", { class: "lanes-title" },
       make("h3", { style: "margin:0" }, model.runs.length > 1 ? make("i", { class: `run run${run}` }, String.fromCharCode(65 + run)) : null, "Processes"),
       apps.length < lanes.length ? make("label", {}, box, `show ${lanes.length - apps.length} that nobody may kill`) : null);
-    const plot = make("div", { class: "plot", role: "img", "aria-label": `Processes over time: ${apps.map((lane) => `${lane.name}, ${lane.bars.length} times started, ${lane.kills} killed`).join("; ")}` });
+    const plot = make("div", { class: "plot", role: "img", "aria-label": `Processes over time: ${apps.map((lane) => `${lane.name}, ${lane.starts} times started, ${lane.kills} killed`).join("; ")}` });
     holder.append(title, make("div", { class: "lanes" }, plot));
     let chart = null;
     const again = () => {
@@ -492,7 +492,7 @@
       ctx.fillStyle = ink;
       ctx.fillText(lane.name, bbox.left, top + 13 * px);
       const wide = ctx.measureText(lane.name).width;
-      const notes = [lane.bars.length > 1 ? `${lane.bars.length} starts` : "", lane.kills ? `${lane.kills} killed` : ""].filter(Boolean).join(", ");
+      const notes = [lane.starts > 1 ? `${lane.starts} starts` : "", lane.kills ? `${lane.kills} killed` : ""].filter(Boolean).join(", ");
       ctx.fillStyle = faint;
       ctx.fillText(notes, bbox.left + wide + 10 * px, top + 13 * px);
     });
@@ -523,7 +523,8 @@
   applyTheme();
   show(null);
   const asked = /^#kill-(\d+)$/.exec(location.hash);
-  if (asked && model.runs[0].kills[asked[1] - 1]) select([0, asked[1] - 1]);
+  const place = asked ? model.runs[0].kills.findIndex((one) => one.n === Number(asked[1])) : -1;
+  if (place >= 0) select([0, place]);
   side.addEventListener("change", () => select(selected));
   root.dataset.ready = "true";
 })();
