@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -72,11 +73,12 @@ def study(plan: StudyPlan, folder: Path, workers: int) -> dict[str, Any]:
     """A whole study; ``coordinator_cpu_s`` is asking, judging, telling and writing."""
     journal = Journal(folder / "study.sqlite", plan.facts(), resume=False)
     pool = LocalWorkers(workers)
-    began_s, cpu_s = time.monotonic(), time.process_time()
+    began_s, cpu_s, children_s = time.monotonic(), time.process_time(), _children_cpu_s()
     search = Search(plan, journal, pool)
     search.run()
     wall_s, coordinator_s = time.monotonic() - began_s, time.process_time() - cpu_s
     pool.close()
+    children_s = _children_cpu_s() - children_s
     journal.close()
     return {
         "trials": len(search.trials) - 1,
@@ -85,8 +87,14 @@ def study(plan: StudyPlan, folder: Path, workers: int) -> dict[str, Any]:
         "wall_s": round(wall_s, 1),
         "limit_s": LIMIT_S,
         "coordinator_cpu_s": round(coordinator_s, 1),
-        "worker_ms_per_run": round((wall_s * workers - coordinator_s) * 1000 / search.runs_made, 1),
+        "coordinator_cpu_ms_per_trial": round(coordinator_s * 1000 / max(1, len(search.trials)), 1),
+        "worker_cpu_ms_per_run": round(children_s * 1000 / search.runs_made, 1),
     }
+
+
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def timed(workers: Workers, plan: StudyPlan, count: int) -> float:
