@@ -111,6 +111,7 @@ class Calibration:
     kernel_reserved_permille: int  #: of RAM: struct page and what else never reaches MemTotal
     kernel_used_kib: int  #: slab, per-CPU pages and what runs beside Android: part of MemTotal, never free
     process_kib: int  #: kernel stack, page tables and the like of one process
+    text_kib: int  #: resident text and libraries of a process that others use too, so that it never leaves
 
 
 def shipped_calibrations() -> dict[str, Path]:
@@ -143,7 +144,7 @@ _OTHER_FIELDS: Final = {"name", "kind", "sources", "zram"}
 #: Rates that may be nothing at all.
 _MAY_BE_ZERO: Final = {
     *("touch_ns", "reclaim_scan_ns", "aging_ns", "kernel_fixed_kib", "kernel_used_kib", "process_kib"),
-    *("file_read_ns", "storage_burst_ms"),
+    *("file_read_ns", "storage_burst_ms", "text_kib"),
 }
 
 

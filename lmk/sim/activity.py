@@ -222,6 +222,7 @@ class Activity:
         machine = self._machine
         process = SimProcess(self._next_pid, app.plan, app.files, machine.now_ns)
         self._next_pid += 1
+        process.text_pages = machine.calibration.text_kib // PAGE_KIB
         app.reset()
         app.process = process
         app.dirty = app.plan.adj != _NATIVE_ADJ

@@ -19,7 +19,7 @@ from lmk.sim.memory import Memory
 from lmk.sim.process import SimProcess
 from lmk.sim.run import SimPlan, make_target
 from lmk.sim.target import SimTarget
-from lmk.units import NS_PER_MS
+from lmk.units import NS_PER_MS, NS_PER_S
 
 HOLD_MS: Final = 1000
 WATCH_MS: Final = 10_000
@@ -101,7 +101,7 @@ class HeldTarget:
     def answer(self, request: Request) -> object:
         """See ``Target``; the run is over at the next kill, or when it has been watched for long enough."""
         if self._held and isinstance(request, Kill):
-            after_s = (self.now_ns() - self._woke_ns) / 1e9
+            after_s = (self.now_ns() - self._woke_ns) / NS_PER_S
             return self._over(f"it would have killed {after_s:.1f} s later")
         answer = self._inner.answer(request)
         if not isinstance(request, Wait) or isinstance(answer, RunOver):

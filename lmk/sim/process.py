@@ -76,7 +76,9 @@ class SimProcess:
         #: What grew or leaked beyond the planned size, in the order of writing, a region per stretch of time.
         self.grown: list[Region] = []
         self.hot_file, self.cold_file = files
-        #: File pages mapped, and so part of its resident size.
+        #: Text that it maps and others too: never reclaimed while one of them runs (folio_referenced), so part of its
+        #: resident size whatever else is swapped out. lmkd goes on to the next process after one without any.
+        self.text_pages = 0
         self.jobs: deque[Job] = deque()
         #: Its other thread, if it has one.
         self.busy = Busy(self) if plan.cpu_permille else None
@@ -104,7 +106,7 @@ class SimProcess:
     @property
     def file_pages(self) -> int:
         """RssFile: pages of its files that are in memory; every one it has read is mapped."""
-        return self.hot_file.resident + self.cold_file.resident
+        return self.text_pages + self.hot_file.resident + self.cold_file.resident
 
     @property
     def rss_pages(self) -> int:

@@ -26,7 +26,8 @@ def test_a_reaped_victim_gives_its_anonymous_memory_back_and_leaves_its_files_ca
     victim = device.living("big")
     anon, file, free = victim.anon_pages, victim.file_pages, device.memory.zones.free
     assert anon * PAGE_KIB == 200 * 1024
-    assert file * PAGE_KIB == 40 * 1024
+    assert (file - victim.text_pages) * PAGE_KIB == 40 * 1024
+    assert victim.text_pages > 0
     handle = device.kill("big")
     device.until_ms(8_500)
     assert victim.dead
@@ -136,3 +137,12 @@ def test_oom_score_is_the_kernels(device: Device) -> None:
     assert process.adj == 0
     expected = (1000 + process.rss_pages * 1000 // total) * 2 // 3
     assert device.target.answer(ReadProcess(process.pid, "oom_score")) == f"{expected}\n"
+
+
+def test_a_process_that_is_swapped_out_whole_still_has_its_text(device: Device) -> None:
+    """lmkd reads VmRSS of its victim, and kills another one where that is nothing."""
+    victim = device.living("big")
+    memory = device.memory
+    for region in (*victim.anon_regions, victim.hot_file, victim.cold_file):
+        memory.page_out(region, region.resident, device.target.machine.now_ns)
+    assert victim.anon_pages == 0 and victim.rss_pages == victim.text_pages > 0
