@@ -177,7 +177,7 @@ static void be_disk_freezer(uint64_t end_ms)
 }
 
 /* Kinds of kernel objects that every process has some of. */
-static const char *const kinds[] = { "mm_struct", "task_struct", "signal_cache", "pid", "cred_jar" };
+static const char *const kinds[] = { "mm_struct", "task_struct", "signal_cache", "pid" };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 /* Active objects of each kind, after giving back what is only kept for later (or by KASAN); -1: not known. */
