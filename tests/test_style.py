@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SHELL = [
     *(".ci/run", "tools/run", "tools/test", "tools/lmk", "tools/lock", "tools/_setup.sh"),
-    *("tools/stress-kernel", "tools/check-series"),
+    *("tools/stress-kernel", "tools/check-series", "tools/check-killers"),
 ]
 
 

@@ -84,18 +84,9 @@ class _DebFile:
 
 def build_tree(debs: Iterable[Path], guest_program: bytes, arch: str) -> CpioTree:
     """The guest's root file system. Raises InfraError when a package lacks a file that is needed."""
-    files: dict[str, _DebFile] = {}
-    for deb in debs:
-        files.update(_read_deb(deb))
     tree = CpioTree()
     _add_directories(tree)
-    libraries = f"usr/lib/{_TRIPLET[arch]}"
-    for path in _closure(files, (libraries, f"{libraries}/android")):
-        found = files[path]
-        if found.link is not None:
-            tree.add_link(path, found.link)
-        else:
-            tree.add_file(path, found.data, 0o755)
+    add_programs(tree, debs, _PROGRAMS, arch)
     _add_commands(tree, guest_program)
     tree.add_file("system/etc/init/services.rc", _SERVICES.encode())
     tree.add_file("etc/passwd", _PASSWD.encode())
@@ -105,6 +96,20 @@ def build_tree(debs: Iterable[Path], guest_program: bytes, arch: str) -> CpioTre
     tree.add_file("lmk/boot.conf", b"memcg v2\n")
     tree.add_file("system/build.prop", b"ro.adb.secure=0\n")
     return tree
+
+
+def add_programs(tree: CpioTree, debs: Iterable[Path], programs: Iterable[str], arch: str) -> None:
+    """Programs of packages, by path, with every library they ask for. InfraError when a package lacks one."""
+    files: dict[str, _DebFile] = {}
+    for deb in debs:
+        files.update(_read_deb(deb))
+    libraries = f"usr/lib/{_TRIPLET[arch]}"
+    for path in _closure(files, programs, (libraries, f"{libraries}/android", f"{libraries}/systemd")):
+        found = files[path]
+        if found.link is not None:
+            tree.add_link(path, found.link)
+        else:
+            tree.add_file(path, found.data, 0o755)
 
 
 def _add_directories(tree: CpioTree) -> None:
@@ -180,9 +185,9 @@ def _merged_usr(path: str) -> str:
     return f"usr/{path}" if first in ("bin", "sbin", "lib", "lib64") else path
 
 
-def _closure(files: Mapping[str, _DebFile], library_dirs: tuple[str, ...]) -> list[str]:
+def _closure(files: Mapping[str, _DebFile], programs: Iterable[str], library_dirs: tuple[str, ...]) -> list[str]:
     """Paths of the programs, their libraries (links and targets) and the dynamic linker."""
-    pending, chosen = list(_PROGRAMS), set[str]()
+    pending, chosen = list(programs), set[str]()
     while pending:
         path = pending.pop()
         if path in chosen:

@@ -182,7 +182,11 @@ def _by_size_or_growth(plugin: Plugin, sample: Sample) -> list[tuple[Any, Cgroup
     if large:
         return _ranked((group.current_bytes, group) for group in large)
     ratio = float(plugin.args.get("min_growth_ratio", "1.25"))
-    grown = [group for group in groups if group.average_bytes and group.growth >= ratio]
+    # Of the largest fifth alone.
+    largest = sorted(groups, key=lambda group: -group.current_bytes)
+    share = 100 - int(plugin.args.get("growing_size_percentile", "80"))
+    largest = largest[: -(-len(largest) * share // 100)]
+    grown = [group for group in largest if group.average_bytes and group.growth >= ratio]
     if grown:
         return _ranked((group.growth, group) for group in grown)
     return _ranked((group.current_bytes, group) for group in groups)
@@ -259,7 +263,6 @@ class OomdPolicy:
         before: Mapping[str, Cgroup] = {}
         meminfo = yield from read_meminfo()
         memory_total_kib = 0 if meminfo is None else meminfo.get("MemTotal") or 0
-        due_ns = self._clock.now_ns
         while True:
             swap_total_kib, swap_free_kib = yield from _swaps()
             cgroups = yield from read_cgroups(before)
@@ -269,7 +272,8 @@ class OomdPolicy:
                 fired = self._fired(ruleset, sample)
                 if fired and self._clock.now_ns >= self._resting.get(ruleset.name, 0):
                     yield from self._act(ruleset, fired, sample)
-            due_ns += self._interval_ns
+            # It sleeps for the interval after its work, however long that took.
+            due_ns = self._clock.now_ns + self._interval_ns
             while self._clock.now_ns < due_ns:
                 yield Wait(max(1, -(-(due_ns - self._clock.now_ns) // NS_PER_MS)))
 

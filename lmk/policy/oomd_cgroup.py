@@ -22,7 +22,7 @@ _DEPTH_MAX: Final = 2
 
 @attrs.frozen(kw_only=True)
 class Cgroup:
-    """One cgroup. ``average_bytes`` is 0 in the first interval it is seen."""
+    """One cgroup."""
 
     path: str
     current_bytes: int
@@ -69,8 +69,9 @@ def _read_one(group: str, before: Mapping[str, Cgroup]) -> Steps:
     if isinstance(pressure, str):
         pressure = parse_pressure(pressure)
     old = before.get(group)
-    average = 0.0 if old is None else (old.average_bytes or old.current_bytes)
-    average += (current - average) / _AVERAGE_DECAY if old is not None else 0.0
+    # It begins at nothing, so a new group seems to have grown fourfold.
+    average = 0.0 if old is None else old.average_bytes
+    average += (current - average) / _AVERAGE_DECAY
     return Cgroup(
         path=group,
         current_bytes=current,

@@ -82,11 +82,12 @@ class SystemdOomdPolicy:
     def _run(self) -> Steps:
         yield StartReaper(0, "fifo")
         while True:
+            # The timer is set as the work begins.
+            until_ns = self._clock.now_ns + _SWAP_INTERVAL_MS * NS_PER_MS
             yield from self._check_swap()
             if self._clock.now_ns >= self._pressure_due_ns:
                 self._pressure_due_ns = self._clock.now_ns + _PRESSURE_INTERVAL_MS * NS_PER_MS
                 yield from self._check_pressure()
-            until_ns = self._clock.now_ns + _SWAP_INTERVAL_MS * NS_PER_MS
             while self._clock.now_ns < until_ns:
                 yield Wait(max(1, -(-(until_ns - self._clock.now_ns) // NS_PER_MS)))
 

@@ -1,0 +1,1 @@
+"""The real earlyoom, oomd and systemd-oomd in the guest, and our policies fed with what they read (docs/killers.md)."""
