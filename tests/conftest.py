@@ -7,6 +7,7 @@ for a test that breaks or configures it. Only one guest runs at a time: on two c
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ from lmk.kernel.build import KernelImage, build_kernel, find_kernel
 SHARED_CONFIG = "go-1gb"
 #: Data, among it a project with tests of its own (tests/test_pytest_plugin.py runs them).
 collect_ignore = ["data"]
+
+
+def pytest_configure() -> None:
+    """Ctrl-C must work whoever started us: a shell's background job, and all its children, would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
