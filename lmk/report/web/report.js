@@ -122,11 +122,14 @@
     model.runs.forEach((run, number) => {
       // Kills in quick succession go into rows below each other, so that a storm looks like one.
       const width = strips[number].clientWidth || 600;
+      const visible = run.kills.filter((one) => one.t >= low && one.t <= high).length;
+      const dense = visible > (3 * width) / 14;
+      strips[number].classList.toggle("dense", dense);
       const taken = [-99, -99, -99];
       run.kills.forEach((one, index) => {
         const place = (one.t - low) / (high - low);
         const x = place * width;
-        const free = taken.findIndex((last) => x - last >= 13);
+        const free = taken.findIndex((last) => x - last >= (dense ? 6 : 13));
         const row = free < 0 ? taken.indexOf(Math.min(...taken)) : free;
         taken[row] = x;
         const button = buttons[number][index];
@@ -246,15 +249,18 @@
     padding: [8, margin(), 0, 0],
     cursor: { sync: { key: sync.key, setSeries: false }, drag: { x: true, y: false, setScale: false }, points: { size: 6 }, y: false },
   });
+  const LINES_MAX = 120;
   const killLines = (chart) => {
     const { ctx, bbox } = chart;
     ctx.save();
     ctx.beginPath();
     ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
     ctx.clip();
+    const visible = model.runs[0].kills.filter((one) => one.t >= view[0] && one.t <= view[1]).length;
+    const few = model.runs.length === 1 && visible <= LINES_MAX; // more would hide the charts
     model.runs.forEach((run, number) => run.kills.forEach((one, index) => {
       const on = same(selected, [number, index]);
-      if (!on && model.runs.length > 1) return; // the lines of several runs would hide the charts
+      if (!on && !few) return;
       const x = Math.round(chart.valToPos(one.t, "x", true));
       if (x < bbox.left || x > bbox.left + bbox.width) return;
       ctx.strokeStyle = on ? color("text") : alpha(color(`t-${one.group}`), 50);
