@@ -10,6 +10,7 @@ what was killed in the record stays dead. That part is an estimate.
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,13 +21,15 @@ from lmk.policy import api
 from lmk.policy.decision import Decision
 from lmk.procfs.meminfo import Meminfo, parse_meminfo
 from lmk.record.encode import to_plain
-from lmk.replay.recorded import Recorded
+from lmk.replay.recorded import Exchange, Recorded
 from lmk.replay.samples import refreshed
 from lmk.replay.triggers import derived_events
 from lmk.units import NS_PER_MS, NS_PER_US
 
 #: From the signal to the exit, where the record has no kill to take it from.
 _EXIT_US = 20_000
+#: How much a wait may differ without being another one.
+_WAIT_SLACK_MS = 3
 #: Not part of the dialogue that is compared.
 _UNRECORDED = (api.HandlerBegin, api.HandlerEnd, api.Log, api.EventLog, Decision)
 #: These are asked with what the settings say; another text is no other decision.
@@ -66,7 +69,9 @@ class Again:
         self._freed: list[Freed] = []
         self._stimuli: list[tuple[int, tuple[api.Event, ...]]] = []
         self._memory_events_at = 0
+        self._last_wait: tuple[int | None, int | None] = (0, 0)
         self._texts: dict[str, int] = {}
+        self._times = {kind: deque(times) for kind, times in world.times.items()}
         self._exit_us = _typical_exit_us(world)
         self._handlers = self._request_handlers()
 
@@ -79,6 +84,8 @@ class Again:
     def answer(self, request: api.Request) -> object:
         """See ``Target``."""
         if isinstance(request, _UNRECORDED):
+            if self.left_ns is None:
+                self._take_time(type(request))
             return None
         if self.left_ns is None:
             in_step, answer = self._in_step(request)
@@ -92,6 +99,12 @@ class Again:
 
     # ---- in step with the record
 
+    def _take_time(self, kind: type[Any]) -> None:
+        """What is no exchange took time all the same: the next deadline counts from then."""
+        times = self._times.get(kind)
+        if times:
+            self._now_ns = max(self._now_ns, times.popleft())
+
     def _in_step(self, request: api.Request) -> tuple[bool, object]:
         if self._next >= len(self._world.exchanges):
             return isinstance(request, api.Wait), RunOver("the record ended")
@@ -99,7 +112,7 @@ class Again:
         kind = type(request).__name__
         if exchange.kind != kind:
             return False, None
-        if kind not in _TOLERATED and to_plain(request, self._text_id) != self._comparable(exchange.request):
+        if kind not in _TOLERATED and not self._is_same(request, exchange):
             return False, None
         if isinstance(request, api.ArmPsi) and request.text != exchange.request["text"]:
             self.derived_levels[request.level] = request.text
@@ -124,6 +137,18 @@ class Again:
             self._next -= 1
             return False, None
         return True, answer
+
+    def _is_same(self, request: api.Request, recorded: Exchange) -> bool:
+        """A field that the recording lmk did not have yet is no difference while it says nothing."""
+        ours, theirs = to_plain(request, self._text_id), self._comparable(recorded.request)
+        if isinstance(request, api.Wait):
+            pair = (request.timeout_ms, theirs["timeout_ms"])
+            passed_ms = (recorded.t_ns - self._now_ns) // NS_PER_MS
+            # After an event that does not end the wait the same one is asked for once more.
+            same = pair == self._last_wait or _about_the_same(*pair, passed_ms)
+            self._last_wait = pair
+            return same
+        return all(ours[name] == theirs[name] if name in theirs else not ours[name] for name in ours)
 
     def _text_id(self, text: str) -> int:
         return self._texts.setdefault(text, len(self._texts))
@@ -344,6 +369,13 @@ class Again:
         if self._world.triggers.get(request.level) != request.text:
             self.derived_levels[request.level] = request.text
             self._leave()
+
+
+def _about_the_same(ours_ms: int | None, theirs_ms: int | None, passed_ms: int) -> bool:
+    """A live clock moves on before the policy asks to wait, a recorded one does not: theirs is shorter by that."""
+    if ours_ms is None or theirs_ms is None:
+        return ours_ms == theirs_ms
+    return -_WAIT_SLACK_MS <= ours_ms - theirs_ms <= passed_ms + _WAIT_SLACK_MS
 
 
 def _typical_exit_us(world: Recorded) -> int:

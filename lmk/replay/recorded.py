@@ -13,8 +13,10 @@ from typing import Any
 
 import attrs
 
+from lmk.engine.observer import EVENT_TAG, LOG_TAG
 from lmk.errors import UserError
 from lmk.policy import api
+from lmk.policy.decision import Decision
 from lmk.policy.lmkd.kernel_text import parse_statm_rss, parse_status_tag
 from lmk.record.decode import value_of
 from lmk.record.reader import RecordReader
@@ -101,8 +103,8 @@ class Recorded:
     deaths: dict[int, Series] = attrs.field(factory=lambda: defaultdict(Series))
     memory_events: list[tuple[int, tuple[api.MemoryEvent, ...]]] = attrs.field(factory=list)
     triggers: dict[int, str] = attrs.field(factory=dict)
-    #: Answers to requests that are asked once or never change, by the request as encoded.
-    facts: dict[str, Any] = attrs.field(factory=dict)
+    #: When lines were logged, events logged, decisions noted: requests that are no exchange.
+    times: dict[type[Any], list[int]] = attrs.field(factory=dict)
 
     @property
     def end_ns(self) -> int:
@@ -155,6 +157,12 @@ def load(record: RecordReader) -> Recorded:
     indexer = _Indexer(world, believe_exits=not record.meta.get("dry_run"))
     indexer.index()
     _note_others(world, record, indexer.ends)
+    logs = record.logs()
+    world.times = {
+        api.Log: [row.t_ns for row in logs if row.tag == LOG_TAG],
+        api.EventLog: [row.t_ns for row in logs if row.tag == EVENT_TAG],
+        Decision: [row.t_ns for row in record.decisions()],
+    }
     return world
 
 

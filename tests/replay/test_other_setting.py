@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +152,25 @@ def test_a_trigger_fires_once_per_window() -> None:
     assert fired == list(range(1500, 10000, 1000))
     assert list(derived_events(rows, "full 100000 1000000")) == []
     assert list(derived_events(rows, "nonsense")) == []
+
+
+def test_a_live_records_jitter_and_age_are_no_difference(
+    capsys: pytest.CaptureFixture[str], recorded: Path, tmp_path: Path
+) -> None:
+    """A live clock moves on before a wait is asked for; an older lmk's requests lack the fields added since."""
+    capsys.readouterr()
+    shutil.copytree(recorded, tmp_path / "run")
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / "run.sqlite")) as database, database:
+        steps = database.execute("SELECT seq, t_ns, request FROM step ORDER BY seq").fetchall()
+        before_ns = 0
+        for seq, t_ns, text in steps:
+            request = json.loads(text)
+            if request["type"] == "Kill":
+                del request["release"]
+            elif request["type"] == "Wait" and request["timeout_ms"]:
+                request["timeout_ms"] -= min(40, (t_ns - before_ns) // 1_000_000, request["timeout_ms"] - 1)
+            before_ns = t_ns
+            database.execute("UPDATE step SET request = ? WHERE seq = ?", (json.dumps(request), seq))
+    result = replay(capsys, tmp_path / "run", tmp_path)
+    assert result["left_ms"] is None
+    assert result["summary"]["same"] == len(result["kills"]) > 5
