@@ -22,5 +22,5 @@ def test_every_rate_is_measured(guest: QemuGuest, monkeypatch: pytest.MonkeyPatc
     base = load_calibration(find_calibration(EMULATOR))
     result = derive(samples, machine, base, guest.config.memory_bytes)
     missing = {number.key for number in result.numbers if number.estimate is None}
-    assert missing == {"kernel_reserved_permille", "storage_burst_ms"}
+    assert missing == {"kernel_reserved_permille", "storage_burst_ms", "text_kib"}
     assert all(cost.classes for cost in result.zram.values())
