@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from lmk.cli.main import main
-from lmk.config.push import PUSH_PROBE
+from lmk.config.push import PUSH_PROBE, read_device
 from lmk.policy.lmkd.params import PERSIST_PREFIX
 from tests.fakes.adb_server import FakeAdbServer
 
@@ -220,6 +222,20 @@ def test_mistakes(
     error = push(capsys, *(mine if word == "CONFIG" else word for word in words), code=2)["error"]
     assert message in error["cause"]
     assert phone.said == []
+
+
+def test_the_question_is_one_that_a_shell_understands(tmp_path: Path) -> None:
+    answers = {"getprop": "echo '[ro.build.version.release]: [14]'", "id": "echo 0", "cmd": "echo until_reboot"}
+    for name, body in answers.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", PUSH_PROBE], capture_output=True, text=True, env=environment, timeout=60)
+    device = read_device(done.stdout, SERIAL)
+    assert device.tag == "14Q2"
+    assert device.sync == "until_reboot"
+    assert device.root
+    assert device.vm["swappiness"] == Path("/proc/sys/vm/swappiness").read_text().strip()
 
 
 def test_sysctls_take_root(phone: Phone, mine: str, capsys: pytest.CaptureFixture[str]) -> None:
