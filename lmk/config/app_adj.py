@@ -95,9 +95,13 @@ class AdjState:
     def assign(self) -> list[tuple[int, int]]:
         """(id, oom_score_adj) of every process, newest first."""
         levels = [(process, self._importance(process)) for process in self.lru]
-        services = sum(process.role == "service" and adj == SERVICE_ADJ for process, adj in levels)
-        empties = sum(process.role == "empty" and adj == CACHED_ADJ_MIN for process, adj in levels)
-        activities = sum(process.role == "app" and adj == CACHED_ADJ_MIN for process, adj in levels)
+        services = empties = activities = 0
+        for process, adj in levels:
+            if adj == SERVICE_ADJ:
+                services += process.role == "service"
+            elif adj == CACHED_ADJ_MIN:
+                empties += process.role == "empty"
+                activities += process.role == "app"
         cached = _cached_levels(CACHED_ADJ_MIN, activities, activities)
         empty = _cached_levels(CACHED_ADJ_MIN + _LEVELS, min(empties, _EMPTY_COUNTED_MAX), empties)
         services_a = 0

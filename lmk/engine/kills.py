@@ -55,10 +55,8 @@ class KillJournal:
             )
         elif isinstance(request, EventLog):
             self._note_killinfo(request)
-        elif isinstance(request, Decision):
-            self._flush(request)
-        elif isinstance(request, Wait) and self._pending:
-            self._flush(None)
+        elif self._pending and isinstance(request, Decision | Wait):
+            self._flush(request if isinstance(request, Decision) else None)
 
     def outcome(self, pid: int, **values: int | str | None) -> None:
         """Add what became of a kill: columns of ``KillRow``. It may come before the row itself."""

@@ -23,13 +23,14 @@ def run_policy(policy: Policy, target: Target, observer: Observer) -> str:
 
     Errors of the target (TargetError) pass through; the caller closes the target.
     """
-    request = policy.start(target.now_ns())
+    carry_out, clock, step, exchanged = target.answer, target.now_ns, policy.step, observer.exchanged
+    request = policy.start(clock())
     while not isinstance(request, Exit):
-        answer = target.answer(request)
-        now_ns = target.now_ns()
-        observer.exchanged(now_ns, request, answer)
+        answer = carry_out(request)
+        now_ns = clock()
+        exchanged(now_ns, request, answer)
         if isinstance(answer, RunOver):
             return answer.why
-        request = policy.step(answer, now_ns)
-    observer.exchanged(target.now_ns(), request, None)
+        request = step(answer, now_ns)
+    exchanged(clock(), request, None)
     return f"the policy exited with code {request.code}"

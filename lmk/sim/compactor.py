@@ -12,7 +12,7 @@ from typing import Any
 
 from lmk.sim.machine import STEP_MAX_NS, Machine
 from lmk.sim.process import SimProcess, Usage
-from lmk.sim.region import Region
+from lmk.sim.region import ANON, Region
 from lmk.sim.zone import PAGE_KIB
 
 #: COMPACT_DOWNGRADE_FREE_SWAP_THRESHOLD
@@ -79,7 +79,9 @@ class Compactor:
                 self._orders.popleft()
                 self._finish(order, machine.now_ns + min(span_ns, machine.wall_ns(spent)))
                 continue
-            pages = (budget - spent) // memory.usual_swap_out_ns + 1
+            region = order.regions[0]
+            page_ns = memory.swap_ns(region)[0] if region.kind == ANON else machine.calibration.reclaim_file_ns
+            pages = -(-(budget - spent) // page_ns)
             done, cost = memory.page_out(order.regions[0], pages, machine.now_ns)
             spent += cost
             if not done or not order.regions[0].resident:

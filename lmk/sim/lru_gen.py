@@ -42,22 +42,27 @@ class GenerationLru:
 
     def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:  # noqa: ARG002
         """See ``Lru``: folio_add_lru puts faulted pages into the youngest generation."""
-        if not pages:
-            return
-        self._put(region, self._max, pages)
-        region.touch(pages, now_ns)
-        self._young[region] = None
+        if pages:
+            kind, seq = region.kind, self._max
+            bucket = self._gens[kind][seq]
+            bucket[region] = bucket.get(region, 0) + pages
+            self._sizes[kind][seq] += pages
+            self._totals[kind] += pages
+            region.touch(pages, now_ns)
+            self._young[region] = None
 
     def remove(self, region: Region, pages: int) -> None:
         """See ``Lru``."""
+        buckets = self._gens[region.kind]
         for seq in range(self._min[region.kind], self._max + 1):
-            bucket = self._gens[region.kind][seq]
-            held = bucket.get(region, 0)
+            held = buckets[seq].get(region, 0)
+            if held >= pages:
+                if pages:
+                    self._cut(region, seq, pages)
+                break
             if held:
-                self._cut(region, seq, min(held, pages))
-                pages -= min(held, pages)
-                if not pages:
-                    break
+                self._cut(region, seq, held)
+                pages -= held
         if not region.in_use and region.resident <= 0:
             self._young.pop(region, None)
 
@@ -112,20 +117,22 @@ class GenerationLru:
     # ---- generations
 
     def _put(self, region: Region, seq: int, pages: int) -> None:
-        bucket = self._gens[region.kind][seq]
+        kind = region.kind
+        bucket = self._gens[kind][seq]
         bucket[region] = bucket.get(region, 0) + pages
-        self._sizes[region.kind][seq] += pages
-        self._totals[region.kind] += pages
+        self._sizes[kind][seq] += pages
+        self._totals[kind] += pages
 
     def _cut(self, region: Region, seq: int, pages: int) -> None:
-        bucket = self._gens[region.kind][seq]
+        kind = region.kind
+        bucket = self._gens[kind][seq]
         left = bucket[region] - pages
         if left:
             bucket[region] = left
         else:
             del bucket[region]
-        self._sizes[region.kind][seq] -= pages
-        self._totals[region.kind] -= pages
+        self._sizes[kind][seq] -= pages
+        self._totals[kind] -= pages
 
     def _should_age(self, can_swap: bool, kswapd: bool) -> bool:
         oldest = self._min[ANON if can_swap else FILE]
@@ -163,13 +170,14 @@ class GenerationLru:
                 self._drop_oldest(kind, can_swap)
 
     def _promote_all(self, region: Region, accessed: int, new: int) -> None:
-        resident = max(1, region.resident)
+        buckets, resident = self._gens[region.kind], region.resident
         for seq in range(self._min[region.kind], new):
-            held = self._gens[region.kind][seq].get(region, 0)
-            moved = min(held, held * accessed // resident) if accessed < resident else held
-            if moved:
-                self._cut(region, seq, moved)
-                self._put(region, new, moved)
+            held = buckets[seq].get(region, 0)
+            if held:
+                moved = held * accessed // resident if accessed < resident else held
+                if moved:
+                    self._cut(region, seq, moved)
+                    self._put(region, new, moved)
 
     def _drop_oldest(self, kind: int, can_swap: bool) -> None:
         """inc_min_seq: the oldest pages join the next generation. Anonymous ones that cannot be swapped keep their

@@ -19,7 +19,7 @@ from lmk.sim.psi import Psi
 from lmk.sim.region import Region
 from lmk.sim.storage import Storage
 from lmk.sim.vmpressure import Vmpressure
-from lmk.sim.zone import HIGH, LOW
+from lmk.sim.zone import HIGH, LOW, MIN
 from lmk.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 #: Resolution of time while kswapd or direct reclaim is at work; no rate depends on it.
@@ -156,10 +156,10 @@ class Machine:
         self._lanes = [0] * config.cpus
         # CPU time is wall time times _share[1] / _share[0]
         self._share = (1, 1)
-        self._readers = 1
         # Whether somebody reclaims directly, and whether somebody did in this step.
         self._direct = self._direct_now = False
         self._storage = Storage(config, calibration)
+        self._readers = 1
 
     # ---- events
 
@@ -185,7 +185,7 @@ class Machine:
                 continue
             if until_ns is not None and self.now_ns >= until_ns:
                 return
-            horizon_ns = min(t for t in (next_ns, until_ns) if t is not None) if (next_ns or until_ns) else None
+            horizon_ns = until_ns if next_ns is None or (until_ns is not None and until_ns < next_ns) else next_ns
             if horizon_ns is None:
                 raise InfraError("the simulated device has nothing left to do", "report this scenario")
             runners = [runner for runner in self._runners if runner.runnable]
@@ -252,10 +252,14 @@ class Machine:
 
     # ---- reclaim, called by runners
 
-    def note_allocation(self) -> None:
-        """Somebody allocates: kswapd is woken once every zone is below its low mark."""
-        if not self.kswapd.awake and not self.memory.zones.room(LOW):
+    def note_allocation(self) -> int:
+        """Somebody allocates: kswapd is woken once every zone is below its low mark. Returns the room there is."""
+        zones = self.memory.zones
+        room = zones.room(MIN)
+        # The two marks lie ``gap`` apart: with more room than that some zone is above low.
+        if room <= zones.gap and not self.kswapd.awake and not zones.room(LOW):
             self.kswapd.wake(self)
+        return room
 
     def direct_reclaim(self, want: int, budget_ns: int) -> tuple[int, int]:
         """An allocation reclaims for itself; (pages, nanoseconds)."""
@@ -310,10 +314,12 @@ class Machine:
     # ---- steps
 
     def _step(self, runners: list[Runner], limit_ns: int) -> None:
-        count = len(runners)
-        self._readers = max(1, sum(1 for runner in runners if runner.io_waiting))
-        running = count - sum(1 for runner in runners if runner.io_waiting)
-        self._share = (max(1, running), self.cpus)
+        readers = 0
+        for runner in runners:
+            if runner.io_waiting:
+                readers += 1
+        self._share = (max(1, len(runners) - readers), self.cpus)
+        self._readers = max(1, readers)
         span_ns = self._span(runners, limit_ns)
         self._direct_now = False
         # The load balancer (kernel/sched/fair.c) spreads who runs over the CPUs; who sleeps counts where it ran.
@@ -368,11 +374,19 @@ class Machine:
     def _account(self, psi: Psi, usages: list[tuple[int, Usage]], span_ns: int, looking_ns: int) -> None:
         """What each CPU did, for PSI (psi_group_change, test_states: full while nobody runs who is not stalled)."""
         wanted, cpus = self._share
-        lanes: dict[int, list[Usage]] = {}
+        if len(usages) == 1:
+            # Mostly there is one.
+            lane, usage = usages[0]
+            stall = usage.stall + usage.io_stall
+            if wanted <= cpus and not looking_ns and usage.run + usage.io:
+                psi.account(lane, (stall, stall, usage.io, usage.io, 0, usage.run + usage.io), self.now_ns)
+                return
+        lanes: list[list[Usage]] = [[] for _ in range(cpus)]
         for lane, usage in usages:
-            lanes.setdefault(lane, []).append(usage)
-        for lane in sorted(lanes):
-            here = lanes[lane]
+            lanes[lane].append(usage)
+        for lane, here in enumerate(lanes):
+            if not here:
+                continue
             if len(here) == 1 and wanted <= cpus:
                 usage = here[0]
                 stall = usage.stall + usage.io_stall
@@ -389,12 +403,21 @@ class Machine:
 def _shared(usages: list[Usage], span_ns: int, wanted: int, cpus: int) -> tuple[int, int, int, int, int, int]:
     """Several tasks on one CPU: some is any of them stalled; full is the one that runs being in reclaim
     (cpu_curr()->in_memstall), or nobody running while one sleeps on a page."""
-    run = min(span_ns, sum(usage.run for usage in usages) * cpus // max(cpus, wanted))
-    stall_wall = min(span_ns, sum(usage.stall + usage.io_stall for usage in usages))
-    stall_cpu = min(run, sum(usage.stall for usage in usages) * cpus // max(cpus, wanted))
-    io = min(span_ns, max(usage.io for usage in usages))
-    io_stall = min(span_ns, max(usage.io_stall for usage in usages))
+    run_sum = stall_sum = stall_io_sum = io = io_stall = 0
+    for usage in usages:
+        run_sum += usage.run
+        stall_sum += usage.stall
+        stall_io_sum += usage.io_stall
+        if usage.io > io:
+            io = usage.io
+        if usage.io_stall > io_stall:
+            io_stall = usage.io_stall
+    divisor = max(cpus, wanted)
+    run = min(span_ns, run_sum * cpus // divisor)
+    stall_wall = min(span_ns, stall_sum + stall_io_sum)
+    stall_cpu = min(run, stall_sum * cpus // divisor)
+    io, io_stall = min(span_ns, io), min(span_ns, io_stall)
     idle = span_ns - run
     busy = min(span_ns, run + min(idle, io))
-    waiting = span_ns if wanted > cpus else min(span_ns, max(0, sum(usage.run for usage in usages) - run))
+    waiting = span_ns if wanted > cpus else min(span_ns, max(0, run_sum - run))
     return stall_wall, stall_cpu + min(idle, io_stall), io, min(idle, io), waiting, busy

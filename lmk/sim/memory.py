@@ -164,9 +164,15 @@ class Memory:
 
     def read_file(self, region: Region, pages: int, refaulted: int, now_ns: int) -> bool:
         """File pages are read, ``refaulted`` of them again. Returns whether waiting for them is a memory stall."""
-        stall = bool(refaulted) and self.lru.note_refault(region, refaulted)
-        region.out -= refaulted
-        self._arrive(region, pages, refault=refaulted * 2 > pages, now_ns=now_ns)
+        stall = False
+        if refaulted:
+            stall = self.lru.note_refault(region, refaulted)
+            region.out -= refaulted
+        self.zones.take(pages)
+        region.resident += pages
+        self.file_pages += pages
+        self.lru.add(region, pages, refault=refaulted * 2 > pages, now_ns=now_ns)
+        self.revision += 1
         events = self.events
         # fault_around_bytes, 64 KiB (mm/memory.c)
         events.pgfault += -(-pages // 16)
@@ -177,12 +183,10 @@ class Memory:
         return stall
 
     def _arrive(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:
+        """Anonymous pages."""
         self.zones.take(pages)
         region.resident += pages
-        if region.kind == ANON:
-            self.anon_pages += pages
-        else:
-            self.file_pages += pages
+        self.anon_pages += pages
         self.lru.add(region, pages, refault=refault, now_ns=now_ns)
         self.revision += 1
 
@@ -264,10 +268,11 @@ class Memory:
                     spent += done * calibration.reclaim_file_ns
                     events.pgsteal_file += done
             events.pgactivate += batch.kept
-            if batch.victims and batch.victims[0][0].kind == ANON:
-                events.pgscan_anon += batch.pages
-            else:
-                events.pgscan_file += batch.pages
+            if batch.victims:
+                if batch.victims[0][0].kind == ANON:
+                    events.pgscan_anon += batch.pages
+                else:
+                    events.pgscan_file += batch.pages
         if kswapd:
             events.pgscan_kswapd += scanned
             events.pgsteal_kswapd += reclaimed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lmk.config.timeline import PlannedProcess
 from lmk.sim.psi import JIFFY_NS
 from lmk.sim.region import ANON, FILE, Region
-from lmk.sim.zone import MIN, PAGE_KIB
+from lmk.sim.zone import PAGE_KIB
 from lmk.sim.zram import stored_bytes
 from lmk.units import NS_PER_US
 
@@ -34,11 +34,11 @@ class Usage:
 
     __slots__ = ("io", "io_stall", "run", "stall")
 
-    def __init__(self, run: int = 0, stall: int = 0, io: int = 0, io_stall: int = 0) -> None:
+    def __init__(self, run: int = 0, stall: int = 0) -> None:
         self.run = run  #: on a CPU, stalled or not
         self.stall = stall  #: on a CPU, in reclaim or waiting for it
-        self.io = io  #: asleep, waiting for storage
-        self.io_stall = io_stall  #: of that, for pages of the working set
+        self.io = 0  #: asleep, waiting for storage
+        self.io_stall = 0  #: of that, for pages of the working set
 
 
 class Job:
@@ -168,15 +168,20 @@ class SimProcess:
     def run(self, machine: Machine, span_ns: int) -> Usage:
         """Work for ``span_ns`` of wall time."""
         usage = Usage()
-        wall = span_ns - self._debt
-        if self._debt_is_stall:
-            usage.stall += min(self._debt, span_ns)
-            self._debt_is_stall = wall < 0
+        wall = span_ns
+        if self._debt:
+            wall -= self._debt
+            if self._debt_is_stall:
+                usage.stall += min(self._debt, span_ns)
+                self._debt_is_stall = wall < 0
         self.io_waiting = False
         jobs = self.jobs
         while jobs and wall > 0:
             job = jobs[0]
-            if job.kind == BURN:
+            kind = job.kind
+            if kind == TOUCH:
+                wall = self._touch_some(machine, job, wall, usage)
+            elif kind == BURN:
                 need = machine.wall_ns(job.pages)
                 if need > wall:
                     job.pages -= machine.cpu_ns(wall)
@@ -184,19 +189,21 @@ class SimProcess:
                     break
                 wall -= need
                 jobs.popleft()
-            elif job.kind == CALL:
+            elif kind == NEW:
+                wall = self._write_some(machine, job, wall, usage)
+            else:
                 jobs.popleft()
                 assert job.call is not None
                 job.call(machine.now_ns + span_ns - wall)
-            elif job.kind == NEW:
-                wall = self._write_some(machine, job, wall, usage)
-            else:
-                wall = self._touch_some(machine, job, wall, usage)
             if self.killed:
                 break
         # A page is not divided: what it took beyond the step is paid in the next one.
-        self._debt = max(0, -wall)
-        usage.run = span_ns - max(0, wall) - usage.io
+        if wall < 0:
+            self._debt = -wall
+            wall = 0
+        else:
+            self._debt = 0
+        usage.run = span_ns - wall - usage.io
         return usage
 
     def _write_some(self, machine: Machine, job: Job, wall: int, usage: Usage) -> int:
@@ -213,18 +220,19 @@ class SimProcess:
         return wall
 
     def _touch_some(self, machine: Machine, job: Job, wall: int, usage: Usage) -> int:
-        region = job.region
+        region, faults = job.region, job.faults
         assert region is not None
-        if job.faults < 0:
-            job.faults = _faults_of(region, job.pages)
-            if job.faults and region.kind == FILE:
+        # What is out lies where the next touch comes.
+        missing = region.out + region.absent if region.kind == FILE else region.out
+        if faults < 0:
+            faults = job.pages if job.pages < missing else missing
+            if faults and region.kind == FILE:
                 first_ns = min(wall, machine.calibration.storage_request_us * NS_PER_US)
                 usage.io += first_ns
                 wall -= first_ns
-        job.faults = min(job.faults, region.out + (region.absent if region.kind == FILE else 0))
-        if job.faults:
-            before = job.faults
-            wall = self._fault(machine, job, region, wall, usage)
+        job.faults = before = faults if faults < missing else missing
+        if before:
+            wall = (self._read if region.kind == FILE else self._swap_in)(machine, job, region, wall, usage)
             job.pages -= before - job.faults
             return wall
         # The rest is there: touching it only sets accessed bits.
@@ -234,29 +242,33 @@ class SimProcess:
         self.jobs.popleft()
         return wall
 
-    def _fault(self, machine: Machine, job: Job, region: Region, wall: int, usage: Usage) -> int:
-        memory, now_ns = machine.memory, machine.now_ns
-        if region.kind == ANON:
-            in_ns = memory.swap_ns(region)[1]
-            page_ns = machine.wall_ns(in_ns)
-            pages, left = self._allocate(machine, job.faults, page_ns, wall, usage)
-            if pages and memory.swap_in(region, pages, now_ns):
-                # swap_read_folio: reading a page of the working set back is a stall, on the CPU with zram
-                usage.stall += min(wall - left, machine.wall_ns(pages * (in_ns - machine.calibration.swap_fault_ns)))
-        else:
-            self.io_waiting = True
-            cpu_ns = machine.wall_ns(machine.calibration.file_fault_ns + machine.calibration.file_read_ns)
-            wait_ns = machine.read_wait_ns(cpu_ns)
-            page_ns = wait_ns + cpu_ns
-            pages, left = self._allocate(machine, job.faults, page_ns, wall, usage)
-            if pages:
-                refaulted = min(pages, region.out)
-                machine.note_read(pages)
-                io_ns = min(pages * wait_ns, max(0, wall - max(0, left)))
-                usage.io += io_ns
-                if memory.read_file(region, pages, refaulted, now_ns):
-                    usage.io_stall += io_ns
+    def _swap_in(self, machine: Machine, job: Job, region: Region, wall: int, usage: Usage) -> int:
+        in_ns = machine.memory.swap_ns(region)[1]
+        page_ns = machine.wall_ns(in_ns)
+        pages, left = self._allocate(machine, job.faults, page_ns, wall, usage)
+        if pages and machine.memory.swap_in(region, pages, machine.now_ns):
+            # swap_read_folio: reading a page of the working set back is a stall, on the CPU with zram
+            usage.stall += min(wall - left, machine.wall_ns(pages * (in_ns - machine.calibration.swap_fault_ns)))
         job.faults -= pages
+        return left
+
+    def _read(self, machine: Machine, job: Job, region: Region, wall: int, usage: Usage) -> int:
+        self.io_waiting = True
+        calibration = machine.calibration
+        cpu_ns = machine.wall_ns(calibration.file_fault_ns + calibration.file_read_ns)
+        wait_ns = machine.read_wait_ns(cpu_ns)
+        pages, left = self._allocate(machine, job.faults, wait_ns + cpu_ns, wall, usage)
+        if pages:
+            refaulted = pages if pages < region.out else region.out
+            machine.note_read(pages)
+            used = wall - left if left > 0 else wall
+            io_ns = pages * wait_ns
+            if io_ns > used:
+                io_ns = used
+            usage.io += io_ns
+            if machine.memory.read_file(region, pages, refaulted, machine.now_ns):
+                usage.io_stall += io_ns
+            job.faults -= pages
         return left
 
     def _allocate(self, machine: Machine, pages: int, page_ns: int, wall: int, usage: Usage) -> tuple[int, int]:
@@ -264,14 +276,18 @@ class SimProcess:
 
         mm/page_alloc.c, __alloc_pages_slowpath: below low kswapd is woken, at min the allocation reclaims for itself.
         """
+        wanted = wall // page_ns + 1
+        if wanted > pages:
+            wanted = pages
         zones = machine.memory.zones
-        room = zones.room(MIN)
-        wanted = min(pages, wall // page_ns + 1)
+        if zones.free - zones.user_low_sum >= wanted:
+            # No zone can be below a mark that matters.
+            return wanted, wall - wanted * page_ns
+        room = machine.note_allocation()
         if room > 0:
-            got = min(wanted, room)
-            machine.note_allocation()
-            return got, wall - got * page_ns
-        machine.note_allocation()
+            if wanted > room:
+                wanted = room
+            return wanted, wall - wanted * page_ns
         per_page = page_ns + machine.wall_ns(machine.memory.usual_swap_out_ns)
         want = max(READ_AROUND_PAGES, min(wanted, wall // per_page + 1))
         budget = machine.cpu_ns(wall)
@@ -289,12 +305,6 @@ class SimProcess:
         self._debt_is_stall = spent_wall > wall
         # Time passes even where reclaim had nothing at all to look at.
         return 0, wall - max(spent_wall, 1)
-
-
-def _faults_of(region: Region, pages: int) -> int:
-    """Of the first ``pages`` of a region, those that are not in memory; what is out lies where the next touch comes."""
-    missing = region.out + (region.absent if region.kind == FILE else 0)
-    return min(pages, missing)
 
 
 class Busy:

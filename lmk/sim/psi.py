@@ -27,6 +27,8 @@ _EXP = (1677, 1981, 2034)
 _FSHIFT = 11
 _FIXED_1 = 1 << _FSHIFT
 
+_NONE = [0, 0, 0]
+
 EINVAL = 22
 
 
@@ -99,9 +101,9 @@ class Psi:
         if now_ns >= self._next_average_ns:
             self._catch_up(now_ns)
         times = self._times[cpu]
-        for state in range(_STATES + 1):
-            if spans[state]:
-                times[state] += spans[state]
+        for state, span in enumerate(spans):
+            if span:
+                times[state] += span
         if self._triggers and self.poll_at_ns is None and (spans[MEM_SOME] or spans[MEM_FULL]):
             self.poll_at_ns = now_ns + JIFFY_NS
 
@@ -237,26 +239,24 @@ class Psi:
 
     def _decay_all(self, period: int, missed: int) -> None:
         self._calm = True
+        slept = [_power(exp, missed) for exp in _EXP] if missed else None
         for state in range(_STATES):
-            sample = min(period, self._totals[state] - self._average_totals[state])
-            self._average_totals[state] += sample
+            sample = self._totals[state] - self._average_totals[state]
             averages = self._averages[state]
-            if not sample and not any(averages):
+            if not sample and averages == _NONE:
                 continue
+            if sample > period:
+                sample = period
+            self._average_totals[state] += sample
             self._calm = False
             active = sample * 100 // max(1, period) * _FIXED_1
-            for index, exp in enumerate(_EXP):
-                if missed:
-                    averages[index] = _decay(averages[index], _power(exp, missed), 0)
-                averages[index] = _decay(averages[index], exp, active)
-
-
-def _decay(load: int, exp: int, active: int) -> int:
-    """calc_load."""
-    new = load * exp + active * (_FIXED_1 - exp)
-    if active >= load:
-        new += _FIXED_1 - 1
-    return new // _FIXED_1
+            if slept is not None:
+                averages[:] = [load * exp // _FIXED_1 for load, exp in zip(averages, slept, strict=True)]
+            # calc_load
+            averages[:] = [
+                (load * exp + active * (_FIXED_1 - exp) + (_FIXED_1 - 1 if active >= load else 0)) // _FIXED_1
+                for load, exp in zip(averages, _EXP, strict=True)
+            ]
 
 
 def _power(base: int, exponent: int) -> int:

@@ -46,12 +46,11 @@ class Region:
 
     def accessed(self, now_ns: int) -> int:
         """Pages whose accessed bit is set."""
-        if not self._period_ns:
-            return min(self._accessed, self.resident)
-        since = now_ns - self._stamp_ns
-        if since >= self._period_ns:
-            return self.resident
-        return min(self.resident, self._accessed + self.resident * since // self._period_ns)
+        accessed, resident = self._accessed, self.resident
+        # Within a step the stamp may lie ahead: whoever ran before has come further in time.
+        if self._period_ns and now_ns > self._stamp_ns:
+            accessed += resident * (now_ns - self._stamp_ns) // self._period_ns
+        return accessed if accessed < resident else resident
 
     def set_accessed(self, pages: int, now_ns: int) -> None:
         """Reclaim cleared bits: this many are left."""
@@ -60,7 +59,11 @@ class Region:
 
     def touch(self, pages: int, now_ns: int) -> None:
         """The owner touched this many resident pages."""
-        self.set_accessed(min(self.resident, self.accessed(now_ns) + pages), now_ns)
+        pages += self._accessed
+        if self._period_ns and now_ns > self._stamp_ns:
+            pages += self.resident * (now_ns - self._stamp_ns) // self._period_ns
+        self._accessed = pages if pages < self.resident else self.resident
+        self._stamp_ns = now_ns
 
     def use(self, period_ns: int, now_ns: int) -> None:
         """From now on all of it is touched once per period; 0: no longer."""
@@ -75,4 +78,5 @@ class Region:
     @property
     def absent(self) -> int:
         """Pages that were never there."""
-        return max(0, self.pages - self.resident - self.out)
+        absent = self.pages - self.resident - self.out
+        return absent if absent > 0 else 0

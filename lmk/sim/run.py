@@ -18,7 +18,19 @@ from lmk.config.timeline import Timeline
 from lmk.engine.kills import KillJournal
 from lmk.engine.loop import Observer, run_policy
 from lmk.engine.observer import RecordingObserver
-from lmk.policy.api import EventLog, Kill, Log, Policy, ReadProcess, Request, SetOomScoreAdj, Wait
+from lmk.policy.api import (
+    EventLog,
+    HandlerBegin,
+    HandlerEnd,
+    Kill,
+    Log,
+    Policy,
+    ReadFile,
+    ReadProcess,
+    Request,
+    SetOomScoreAdj,
+    Wait,
+)
 from lmk.policy.decision import Decision
 from lmk.policy.registry import LMKD_MODES
 from lmk.record.writer import RecordWriter
@@ -136,6 +148,8 @@ class _Observers:
 
     def exchanged(self, t_ns: int, request: Request, answer: object) -> None:
         kind = type(request)
+        if not self._reads and kind in _UNTOLD:
+            return
         if self._reads or kind in _KEPT or (isinstance(request, Decision) and _led_to_something(request)):
             self._recording.exchanged(t_ns, request, answer)
         if kind in _JOURNALED:
@@ -148,5 +162,7 @@ def _led_to_something(decision: Decision) -> bool:
 
 #: Recorded however long a run is: the log, and which process was in which tier.
 _KEPT = frozenset({EventLog, Log, SetOomScoreAdj})
+#: Most of what a long run exchanges, and nothing that either wants to see then.
+_UNTOLD = frozenset({HandlerBegin, HandlerEnd, ReadFile})
 #: What KillJournal looks at.
 _JOURNALED = frozenset({ReadProcess, Kill, EventLog, Decision, Wait})

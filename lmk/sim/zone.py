@@ -59,14 +59,13 @@ class Zones:
             min(zone.managed, max(zone.protection, default=0) + zone.marks[HIGH]) for zone in self.zones
         )
         self.low_sum = sum(zone.marks[LOW] for zone in self.zones)
+        self.user_low_sum = sum(zone.user_marks[LOW] for zone in self.zones)
         self.high_sum = sum(zone.marks[HIGH] for zone in self.zones)
         #: Distance from min to low: what allocations may run ahead of kswapd.
         self.gap = sum(zone.marks[LOW] - zone.marks[MIN] for zone in self.zones)
 
     def room(self, mark: int) -> int:
         """Pages that user space may allocate before every zone is down to ``mark``."""
-        if self._single is not None:
-            return max(0, self._single.free - self._single.user_marks[mark])
         room = 0
         for zone in self.zones:
             spare = zone.free - zone.user_marks[mark]
@@ -81,8 +80,9 @@ class Zones:
     def take(self, pages: int) -> None:
         """Allocate; the caller has asked ``room``, or is the kernel, which may go below every mark."""
         self.free -= pages
-        if self._single is not None:
-            self._single.free -= pages
+        top = self._top_down[0]
+        if self._single is not None or top.free - top.user_marks[LOW] >= pages:
+            top.free -= pages
             return
         for mark in (LOW, MIN):
             for zone in self._top_down:

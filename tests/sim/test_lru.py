@@ -145,3 +145,13 @@ def test_lists_hold_exactly_what_is_resident(
         assert total(lru) == sum(region.resident for region in regions)
         assert all(count >= 0 for kind in (ANON, FILE) for count in lru.counts(kind))
         assert all(region.resident >= 0 for region in regions)
+
+
+def test_who_looks_from_earlier_in_the_same_step_sees_no_negative_bits() -> None:
+    region = Region("hot", ANON, 100)
+    region.resident = 100
+    # An app that ran first in a step has come to its end; kswapd in the same step looks at its beginning.
+    region.use(1 * NS_PER_S, 5 * NS_PER_MS)
+    assert region.accessed(3 * NS_PER_MS) == 0
+    region.touch(40, 4 * NS_PER_MS)
+    assert region.accessed(4 * NS_PER_MS) == 40

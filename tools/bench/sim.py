@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Speed of the simulator: tools/bench/sim.py [--json] [--profile] [--runs N] [CONFIG SCENARIO]
+"""Speed of the simulator: tools/bench/sim.py [--json] [--profile | --scaling | --batch] [--runs N] [CONFIG SCENARIO]
 
 Each run is one `lmk sim` as a user starts it, the interpreter's start included; memory is the largest resident size.
-Goal, for `day` on phone-4gb: at most 1.7 s of one core and 150 MB. --profile shows where the time goes instead.
+The first run is not counted: it leaves the compiled modules that an installed lmk has. Goal, for `day` on phone-4gb: at
+most 1.7 s of one core and 150 MB. --profile shows where the time goes instead, --scaling what an event costs as the
+scenario's generated part grows, --batch what all cores do for several seeds.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import cProfile
 import json
 import os
 import pstats
+import re
 import statistics
 import sys
 import tempfile
@@ -40,27 +43,78 @@ def one_run(config: str, scenario: str, folder: Path) -> dict[str, Any]:
         "--record",
         str(folder / "record"),
     ]
+    folder.mkdir(exist_ok=True)
     began_s = time.monotonic()
     pid = os.posix_spawn(
         sys.executable,
         argv,
-        {**os.environ, "PYTHONPATH": str(ROOT)},
+        {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        | {"PYTHONPATH": str(ROOT)},
         file_actions=[(os.POSIX_SPAWN_OPEN, 1, str(out), os.O_WRONLY | os.O_CREAT, 0o600)],
     )
     _, status, usage = os.wait4(pid, 0)
     wall_s = time.monotonic() - began_s
     if os.waitstatus_to_exitcode(status) not in (0, 1):
         raise SystemExit(f"lmk sim {config} {scenario} failed")
+    from lmk.record.reader import RecordReader
+
     result = json.loads(out.read_text())
+    with RecordReader(folder / "record") as record:
+        events = record.meta["sim_events"]
+    cpu_s = usage.ru_utime + usage.ru_stime
     return {
         "wall_s": round(wall_s, 3),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+        "cpu_s": round(cpu_s, 3),
+        "events": events,
+        "us_per_event": round(cpu_s * 1e6 / max(1, events), 1),
         "rss_mib": usage.ru_maxrss // 1024,
         "simulated_s": result["duration_ms"] // 1000,
         "times_real": round(result["duration_ms"] / 1000 / wall_s),
         "kills": len(result["kills"]),
         "launches": result["summary"]["launches"],
     }
+
+
+def scaling(config: str, scenario: str, runs: int) -> list[dict[str, Any]]:
+    """The same scenario with a quarter, half, all and twice of its generated stretch."""
+    from lmk.config.find import find_scenario
+
+    text = find_scenario(scenario).read_text()
+    found = re.search(r"duration: (\d+)h", text)
+    if found is None:
+        raise SystemExit(f"{scenario} generates no hours")
+    rows = []
+    for quarters in (1, 2, 4, 8):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{scenario}.yaml"
+            path.write_text(text.replace(found[0], f"duration: {int(found[1]) * 15 * quarters}min"))
+            measured = [one_run(config, str(path), Path(folder) / str(run)) for run in range(runs)]
+        rows.append({"share": quarters / 4, **min(measured, key=lambda row: row["cpu_s"])})
+    return rows
+
+
+def batch(config: str, scenario: str, runs: int) -> list[dict[str, Any]]:
+    """Wall time of several seeds with one process, and with as many as there are cores."""
+    from lmk.config.calibration import DEFAULT_NAME, find_calibration
+    from lmk.config.find import find_config, find_scenario
+    from lmk.sim.batch import SimJob, run_jobs
+
+    jobs = [
+        SimJob(
+            config=find_config(config),
+            scenario=find_scenario(scenario),
+            calibration=find_calibration(DEFAULT_NAME),
+            policy="lmkd",
+            seed=seed,
+        )
+        for seed in range(1, runs + 1)
+    ]
+    rows = []
+    for workers in (1, os.cpu_count() or 1):
+        began_s = time.monotonic()
+        run_jobs(jobs, workers)
+        rows.append({"workers": workers, "runs": runs, "wall_s": round(time.monotonic() - began_s, 2)})
+    return rows
 
 
 def profile(config: str, scenario: str) -> None:
@@ -85,14 +139,23 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--batch", action="store_true")
     args = parser.parse_args()
     if args.profile:
         profile(args.config, args.scenario)
         return 0
+    if args.scaling or args.batch:
+        rows = (scaling if args.scaling else batch)(args.config, args.scenario, args.runs)
+        for row in rows:
+            print(json.dumps(row) if args.json else "  ".join(f"{name} {value}" for name, value in row.items()))
+        return 0
     rows = []
-    for _ in range(args.runs):
+    for run in range(args.runs + 1):
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(one_run(args.config, args.scenario, Path(folder)))
+            row = one_run(args.config, args.scenario, Path(folder))
+        if run:
+            rows.append(row)
     median_s = statistics.median(row["cpu_s"] for row in rows)
     facts = {
         "config": args.config,

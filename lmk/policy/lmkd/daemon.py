@@ -206,6 +206,10 @@ class Daemon:
 
     # statistics
     gpu_map_missing: bool = False
+    #: The /proc/vmstat value read last, and what came of it.
+    vmstat_seen: tuple[object, object] = (None, None)
+    #: The /proc/meminfo value read last, the parameters then, and what came of both.
+    meminfo_seen: tuple[object, object, object] = (None, None, None)
     log_stats: bool | None = None  #: read once per process
     statistics: list[int] = attrs.field(factory=lambda: [0] * 6)
 

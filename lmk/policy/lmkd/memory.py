@@ -149,6 +149,8 @@ def read_vmstat(d: Daemon) -> Steps:
     if isinstance(answer, FileError):
         yield _reread_error(VMSTAT_PATH, answer)
         return None
+    if answer is d.vmstat_seen[0]:
+        return d.vmstat_seen[1]
     index = _VENDOR_VMSTAT_INDEX if d.behaviour.skipped_zones else _VMSTAT_INDEX
     if isinstance(answer, Vmstat):
         counters = answer.counters
@@ -158,7 +160,10 @@ def read_vmstat(d: Daemon) -> Steps:
     if numbers is None:
         yield error(f"{VMSTAT_PATH} parse error")
         return None
-    return VmCounters(*numbers[:7], tuple(numbers[len(VMSTAT_FIELDS) :]))  # type: ignore[arg-type,call-arg]
+    parsed = VmCounters(*numbers[:7], tuple(numbers[len(VMSTAT_FIELDS) :]))  # type: ignore[arg-type,call-arg]
+    if isinstance(answer, Vmstat):
+        d.vmstat_seen = answer, parsed
+    return parsed
 
 
 def read_meminfo(d: Daemon) -> Steps:
@@ -167,6 +172,17 @@ def read_meminfo(d: Daemon) -> Steps:
     if isinstance(answer, FileError):
         yield _reread_error(MEMINFO_PATH, answer)
         return None
+    seen = d.meminfo_seen
+    if answer is seen[0] and d.params is seen[1]:
+        # Polls come faster than memory changes, and a simulated device then answers with the same value.
+        return seen[2]
+    memory = yield from _parse_meminfo(d, answer)
+    if isinstance(answer, Meminfo) and d.gpu_map_missing:
+        d.meminfo_seen = answer, d.params, memory
+    return memory
+
+
+def _parse_meminfo(d: Daemon, answer: str | Meminfo) -> Steps:
     if isinstance(answer, Meminfo):
         kib = answer.kib
         numbers: list[int] | None = _as_read([kib.get(name, 0) for name in _MEMINFO_NAMES])
