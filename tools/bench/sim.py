@@ -76,18 +76,18 @@ def one_run(config: str, scenario: str, folder: Path) -> dict[str, Any]:
 
 
 def scaling(config: str, scenario: str, runs: int) -> list[dict[str, Any]]:
-    """The same scenario with a quarter, half, all and twice of its generated stretch."""
+    """The same scenario with one to four quarters of its generated stretch."""
     from lmk.config.find import find_scenario
 
     text = find_scenario(scenario).read_text()
-    found = re.search(r"duration: (\d+)h", text)
+    found = re.search(r"duration: (\d+)min", text)
     if found is None:
-        raise SystemExit(f"{scenario} generates no hours")
+        raise SystemExit(f"{scenario} generates no minutes")
     rows = []
-    for quarters in (1, 2, 4, 8):
+    for quarters in (1, 2, 3, 4):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{scenario}.yaml"
-            path.write_text(text.replace(found[0], f"duration: {int(found[1]) * 15 * quarters}min"))
+            path.write_text(text.replace(found[0], f"duration: {int(found[1]) * quarters // 4}min"))
             measured = [one_run(config, str(path), Path(folder) / str(run)) for run in range(runs)]
         rows.append({"share": quarters / 4, **min(measured, key=lambda row: row["cpu_s"])})
     return rows
