@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmk.cli.main import main
+from tests.tune.conftest import TINY
 
 FAST = ["--scenario", "app-switching", "--config", "go-1gb", "--seeds", "2", "--jobs", "1"]
 
@@ -28,6 +29,21 @@ def test_a_finished_run_is_a_variant(tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert main(["compare", *FAST, "--policy", "lmkd@13", "--run", str(record)]) == 0
     assert "finished" in capsys.readouterr().out
+
+
+def test_unnecessary_kills_are_a_row_where_they_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = tmp_path / "tiny.yaml"
+    tiny.write_text(TINY)
+    argv = ["compare", "--scenario", str(tiny), "--config", "go-1gb", "--seeds", "1", "--jobs", "1"]
+    argv += ["--policy", "lmkd", "--policy", "none", "--json"]
+    assert main([*argv, "--unnecessary"]) == 0
+    rows = {metric["name"]: metric for metric in json.loads(capsys.readouterr().out)["metrics"]}
+    assert rows["unnecessary_kills"]["baseline_mean"] <= rows["kills"]["baseline_mean"]
+    assert rows["unnecessary_kills"]["others"][0]["mean"] == 0
+    assert main(argv) == 0
+    assert "unnecessary_kills" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
