@@ -17,7 +17,7 @@ from lmk.config.timeline import compile_timeline
 PHONES = ("go-1gb", "phone-2gb", "phone-4gb")
 #: What docs/scenarios.md says each is meant for. Its expectations hold there.
 MEANT_FOR = {
-    "app-switching": PHONES,
+    "app-switching": PHONES[1:],
     "background-updates": PHONES,
     "camera-burst": PHONES,
     "cold-boot-storm": PHONES,
@@ -26,13 +26,13 @@ MEANT_FOR = {
     "foreground-giant": PHONES,
     "game-launch": PHONES,
     "go-day": ("go-1gb",),
-    "incompressible": PHONES,
+    "incompressible": PHONES[1:],
     "kill-storm": PHONES,
     "low-swap-perceptible": PHONES,
     "many-small-apps": ("phone-2gb", "phone-4gb"),
     "one-leaker": PHONES,
     "some-versus-full": ("phone-2gb",),
-    "tab-hoarder": PHONES,
+    "tab-hoarder": PHONES[1:],
     "test-service": PHONES,
 }
 SHORT = [name for name, path in shipped_scenarios().items() if not load_scenario(path).sim_only]
