@@ -28,7 +28,8 @@ _NOT_HERE = {"run", "emulator", "kernel", "calibrate", "validate", "tune", "swee
 
 
 def commands(page: Path) -> Iterator[str]:
-    for line in page.read_text().splitlines():
+    # A line that ends in a backslash goes on in the next one.
+    for line in page.read_text().replace("\\\n", " ").splitlines():
         found = _COMMAND.match(line)
         if found is not None and not line.startswith(" " * 8):
             yield re.split(r"\s{2,}#|\s+#\s", found["rest"])[0].strip()
