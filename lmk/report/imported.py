@@ -109,7 +109,9 @@ def _file_table(result: dict[str, Any]) -> Table:
 def _kill_table(result: dict[str, Any]) -> Table:
     kills = result["kills"]
     by = ", ".join(f"{count} by {killer}" for killer, count in result["kills_by_killer"].items())
-    table = _table(f"{len(kills)} kills: {by}", "when", "process and why", "adj", "rss+swap MiB", "told by")
+    table = _table(
+        f"{len(kills)} kill{'s' * (len(kills) != 1)}: {by}", "when", "process and why", "adj", "rss+swap MiB", "told by"
+    )
     for kill in kills[:_KILLS_SHOWN_MAX]:
         swap = _mib(kill["swap_kib"])
         size = _mib(kill["rss_kib"]) + ("" if swap == "-" else f"+{swap}")
