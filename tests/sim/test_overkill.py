@@ -85,7 +85,9 @@ def test_explain_makes_the_run_again_from_its_record(tmp_path: Path, capsys: pyt
     assert main(["explain", str(record), "--unnecessary", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["schema"] == 1
-    assert [kill["pid"] for kill in result["kills"]] == [kill["pid"] for kill in run["kills"]]
+    # What the kernel's OOM killer did is not lmkd's to have left undone.
+    decided = [kill["pid"] for kill in run["kills"] if kill["killer"] == "lmk"]
+    assert [kill["pid"] for kill in result["kills"]] == decided != []
     assert result["unnecessary"] == sum(kill["unnecessary"] for kill in result["kills"])
     assert main(["explain", str(record), "--unnecessary"]) == 0
     assert "kills were unnecessary" in capsys.readouterr().out
