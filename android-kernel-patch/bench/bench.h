@@ -23,6 +23,9 @@
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* One line of output: {"row": "NAME", ...}. */
 void row(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Before the first row, and after the last: how many there were, for who reads them from a console. */
+void count_rows(void);
+void tell_rows(void);
 long long now_ns(void);
 void nap_ms(long ms);
 int try_write(const char *path, const char *text);
@@ -39,10 +42,11 @@ bool wait_dead(int pidfd, int ms);
 /* Bounded: collects every child that is dead already. */
 void collect_children(void);
 
-/* Runs one row in a process of its own; says so if it is not over in time. */
+/* Runs one row in a process of its own; says so if it is not over in time, or failed. */
 void isolated(const char *what, int limit_s, void (*run)(const void *arg), const void *arg);
 /* Rows that would begin after this are left out. */
 void set_deadline(int seconds);
+bool is_late(void);
 
 /* Forks; the child dies with its parent. The child ends in ready() or hold(). */
 pid_t spawn(int *ret_pipe);
@@ -64,7 +68,8 @@ long field(const char *line, const char *name, long otherwise);
 
 void bench_sharing(int count, char **processes);
 void bench_verdicts(int rounds, unsigned int seed);
-void bench_groups(void);
+/* All scenes (NULL), or one; false where there is none of that name. */
+bool bench_groups(const char *only);
 void bench_speed(void);
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Three ways to kill a cgroup and get its memory back: cgroup.kill, which leaves the freeing to the victims; what
- * userspace can do on any kernel (pidfds first, then SIGKILL, then process_reap() on several threads, until the
- * cgroup is empty); cgroup.reap, with one and with two writers.
+ * Three ways to kill a cgroup and get its memory back: cgroup.kill, which leaves the freeing to the victims (where that
+ * file is missing: SIGKILL for each); what userspace can do on any kernel (pidfds first, then SIGKILL, then
+ * process_reap() on several threads, until the cgroup is empty); cgroup.reap, with one and with two writers.
  */
 #define _GNU_SOURCE
 #include "bench.h"
@@ -36,9 +36,11 @@
 #define STORM_MS 30
 #define FROZEN "/mnt/file"
 
-enum way { KILL, BATCH, REAP, REAP_BY_TWO, WAYS };
+enum way { SIGNALS, KILL, BATCH, REAP, REAP_BY_TWO, WAYS };
 
-static const char *const WAY_NAMES[] = { "cgroup.kill", "batch", "cgroup.reap", "cgroup.reap, 2 writers" };
+static const char *const WAY_NAMES[] = {
+	"SIGKILL each", "cgroup.kill", "batch", "cgroup.reap", "cgroup.reap, 2 writers",
+};
 
 struct scene {
 	const char *name;
@@ -137,6 +139,15 @@ static void freeze(bool on)
 	close(fd);
 }
 
+/* After a row that was ended: it may have left the file system frozen, and everything that waits for it. */
+static void thaw_anyway(void)
+{
+	int fd = open("/mnt", O_RDONLY);
+
+	ioctl(fd, FITHAW, 0);
+	close(fd);
+}
+
 /* --- when is the memory back? --- */
 
 struct watch {
@@ -202,7 +213,8 @@ static void *reap_some(void *arg)
 	}
 }
 
-static void batch(struct attempt *attempt)
+/* Without reaping only the signals are sent. */
+static void batch(struct attempt *attempt, bool reap)
 {
 	static pid_t pids[VICTIMS_MAX];
 	static int fds[VICTIMS_MAX];
@@ -228,14 +240,14 @@ static void batch(struct attempt *attempt)
 			break;
 		for (i = 0; i < reaping.count; i++)
 			syscall(SYS_pidfd_send_signal, fds[i], SIGKILL, NULL, 0);
-		for (i = 0; i < REAPERS; i++)
+		for (i = 0; reap && i < REAPERS; i++)
 			pthread_create(&threads[i], NULL, reap_some, &reaping);
-		for (i = 0; i < REAPERS; i++)
+		for (i = 0; reap && i < REAPERS; i++)
 			pthread_join(threads[i], NULL);
 		for (i = 0; i < reaping.count; i++)
 			close(fds[i]);
-		/* signal, reap, close */
-		attempt->calls += 3 * reaping.count;
+		/* signal, close, reap */
+		attempt->calls += (reap ? 3 : 2) * reaping.count;
 		attempt->lost += reaping.lost;
 	}
 	attempt->passes = pass;
@@ -257,8 +269,9 @@ static void go(struct attempt *attempt)
 		must_write(CGROUP "/cgroup.kill", "1");
 		attempt->calls = 3;
 		break;
+	case SIGNALS:
 	case BATCH:
-		batch(attempt);
+		batch(attempt, attempt->way == BATCH);
 		break;
 	case REAP_BY_TWO:
 		pthread_create(&second, NULL, write_reap, NULL);
@@ -367,16 +380,28 @@ static void group_row(const void *arg)
 	    attempt.lost, attempt.late, i);
 }
 
-static bool possible(enum way way)
+static bool has_file(const char *path)
 {
-	if (way == BATCH)
-		return true;
 	if (mkdir(CGROUP, 0755) && errno != EEXIST)
 		die(CGROUP);
-	return access(way == KILL ? CGROUP "/cgroup.kill" : CGROUP "/cgroup.reap", W_OK) == 0;
+	return access(path, W_OK) == 0;
 }
 
-void bench_groups(void)
+static bool possible(enum way way)
+{
+	switch (way) {
+	case SIGNALS:
+		return !has_file(CGROUP "/cgroup.kill");
+	case KILL:
+		return has_file(CGROUP "/cgroup.kill");
+	case BATCH:
+		return true;
+	default:
+		return has_file(CGROUP "/cgroup.reap");
+	}
+}
+
+bool bench_groups(const char *only)
 {
 	static const struct scene scenes[] = {
 		{ .name = "1 process", .processes = 1, .mib_each = 32 },
@@ -388,6 +413,7 @@ void bench_groups(void)
 		{ .name = "fork storm", .processes = FORKERS, .mib_each = 8, .storm = true },
 	};
 	struct rlimit files = { VICTIMS_MAX + 64, VICTIMS_MAX + 64 };
+	bool found = false;
 	unsigned int s;
 	int round, way;
 
@@ -395,20 +421,27 @@ void bench_groups(void)
 	/* Freed pages would stay on per-CPU lists, up to an eighth of memory, and not count as available. */
 	try_write("/proc/sys/vm/percpu_pagelist_high_fraction", "2048");
 	close(open(FROZEN, O_CREAT | O_WRONLY, 0644));
+	for (way = KILL; way < WAYS; way++) {
+		if (!possible(way))
+			row("absent", "\"what\": \"%s\"", WAY_NAMES[way]);
+	}
 	for (s = 0; s < sizeof(scenes) / sizeof(scenes[0]); s++) {
+		if (only && strcmp(only, scenes[s].name))
+			continue;
+		found = true;
 		for (round = 0; round < ROUNDS; round++) {
 			for (way = 0; way < WAYS; way++) {
 				struct attempt attempt = { .scene = &scenes[s], .way = way };
 
-				if (!possible(way)) {
-					if (!s && !round)
-						row("absent", "\"what\": \"%s\"", WAY_NAMES[way]);
+				if (!possible(way))
 					continue;
-				}
 				isolated(scenes[s].name, 30, group_row, &attempt);
+				if (scenes[s].stuck)
+					thaw_anyway();
 				nap_ms(100);
 			}
 		}
 	}
 	rmdir(CGROUP);
+	return found;
 }

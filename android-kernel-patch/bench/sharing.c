@@ -219,7 +219,7 @@ static void hit_row(const void *arg)
 
 static void grow(int want, int *have)
 {
-	for (; *have < want; ++*have) {
+	for (; *have < want && !is_late(); ++*have) {
 		pid_t pid = fork();
 
 		if (pid < 0)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -21,6 +22,8 @@
 #define NR_PIDFD_OPEN 434
 
 static long long deadline_ns;
+/* Shared with the processes that make the rows. */
+static int *rows_printed;
 
 void die(const char *format, ...)
 {
@@ -45,6 +48,19 @@ void row(const char *name, const char *format, ...)
 	/* One write, so that no two rows mix. */
 	printf("{\"row\": \"%s\", %s}\n", name, text);
 	fflush(stdout);
+	__atomic_fetch_add(rows_printed, 1, __ATOMIC_RELAXED);
+}
+
+void count_rows(void)
+{
+	rows_printed = mmap(NULL, sizeof(*rows_printed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (rows_printed == MAP_FAILED)
+		die("mmap");
+}
+
+void tell_rows(void)
+{
+	row("total", "\"rows\": %d", *rows_printed);
 }
 
 long long now_ns(void)
@@ -154,13 +170,17 @@ void set_deadline(int seconds)
 	deadline_ns = now_ns() + seconds * 1000000000LL;
 }
 
+bool is_late(void)
+{
+	return deadline_ns && now_ns() > deadline_ns;
+}
 
 void isolated(const char *what, int limit_s, void (*run)(const void *arg), const void *arg)
 {
+	int fd, status = 0;
 	pid_t pid;
-	int fd;
 
-	if (deadline_ns && now_ns() > deadline_ns) {
+	if (is_late()) {
 		row("left_out", "\"what\": \"%s\"", what);
 		return;
 	}
@@ -180,6 +200,8 @@ void isolated(const char *what, int limit_s, void (*run)(const void *arg), const
 	fd = open_pidfd(pid);
 	if (!wait_dead(fd, limit_s * 1000))
 		row("overdue", "\"what\": \"%s\", \"limit_s\": %d", what, limit_s);
+	else if (waitpid(pid, &status, WNOHANG) == pid && status)
+		row("failed", "\"what\": \"%s\", \"status\": %d", what, status);
 	kill(-pid, SIGKILL);
 	wait_dead(fd, 5000);
 	close(fd);

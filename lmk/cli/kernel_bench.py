@@ -14,7 +14,7 @@ from rich.table import Table
 from lmk.backends.accel import find_accel
 from lmk.cli.terminal import shown_progress
 from lmk.errors import UserError
-from lmk.kernel import bench, bench_report
+from lmk.kernel import bench, bench_report, bench_steps
 from lmk.kernel.bases import BASES, DEFAULT_BASE
 from lmk.kernel.build import build_kernel
 
@@ -23,14 +23,17 @@ _EMULATED = "software emulation: times compare columns of this run only; counts 
 
 def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``bench`` below ``lmk kernel``."""
-    parser = actions.add_parser("bench", help="measure the patches in a guest (5 to 8 minutes)")
+    parser = actions.add_parser(
+        "bench", help="measure the patches in a guest (5 to 8 minutes); goes on where it was interrupted"
+    )
     parser.add_argument("--base", default=DEFAULT_BASE, metavar="BASE", help=f"one of {', '.join(BASES)}")
     parser.add_argument(
         "--parts",
-        default=",".join(bench.PARTS),
+        default=",".join(bench_steps.PARTS),
         metavar="PART,…",
-        help=f"some of {', '.join(bench.PARTS)} (default: all)",
+        help=f"some of {', '.join(bench_steps.PARTS)} (default: all)",
     )
+    parser.add_argument("--fresh", action="store_true", help="measure again what an earlier run has finished")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=_run)
 
@@ -41,7 +44,7 @@ def _run(args: argparse.Namespace) -> int:
     started_s = time.monotonic()
     with shown_progress() as progress:
         kernel = build_kernel(args.base, progress=progress)
-        rows = bench.run_bench(kernel, parts=parts, accel=accel.arguments, progress=progress)
+        rows = bench.run_bench(kernel, parts=parts, accel=accel.arguments, fresh=args.fresh, progress=progress)
     facts = {
         "kernel": kernel.release,
         "base": kernel.base,
@@ -49,20 +52,21 @@ def _run(args: argparse.Namespace) -> int:
         "acceleration": accel.name,
         "emulated": accel.name != "kvm",
         "seconds": round(time.monotonic() - started_s, 1),
+        "kept": rows.kept,
     }
     if args.json:
         print(json.dumps({"schema": 1, **facts, **_as_json(rows)}))
     else:
         _print(rows, facts)
-    # A row that did not end within its limit is a failed measurement, whatever else was seen.
-    return 3 if rows.of("overdue") else 0
+    # A row that did not come to its end is a failed measurement, whatever else was seen.
+    return 3 if any(rows.of(kind) for kind in bench_steps.FAILURES) else 0
 
 
 def _parts(text: str) -> list[str]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    wrong = [part for part in parts if part not in bench.PARTS]
+    wrong = [part for part in parts if part not in bench_steps.PARTS]
     if wrong or not parts:
-        raise UserError(f"--parts {text}: no such part", f"choose from: {', '.join(bench.PARTS)}")
+        raise UserError(f"--parts {text}: no such part", f"choose from: {', '.join(bench_steps.PARTS)}")
     return parts
 
 
@@ -86,6 +90,8 @@ def _print(rows: bench.BenchRows, facts: dict[str, Any]) -> None:
             table.add_row(*("-" if cell is None else _shown(cell) for cell in row))
         console.print(table)
         console.print()
+    for step, measured in rows.kept.items():
+        console.print(f"{step}: measured {measured}, kept (--fresh measures again)", highlight=False)
     note = _EMULATED if facts["emulated"] else facts["acceleration"]
     console.print(f"kernel {facts['kernel']} ({facts['source']}), {facts['seconds']:.0f} s; {note}", highlight=False)
 

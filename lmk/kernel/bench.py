@@ -1,43 +1,38 @@
 """``lmk kernel bench``: run the measurements of ``android-kernel-patch/bench`` in a minimal guest.
 
 The guest program prints one JSON object per line and bounds each row itself: one that does not end is killed with all
-its processes and reported as overdue, rows that would begin too late are left out. So the guest comes to its end.
+its processes and reported as overdue, rows that would begin too late are left out. A guest that falls silent or goes
+down is given up, and another one goes on after the step in which that happened. So the measurement comes to its end.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from lmk import resources, subproc
-from lmk.errors import InfraError
+from lmk.errors import InfraError, TargetError
+from lmk.kernel.bench_steps import PARTS, Collector, Measured, Results, Rows, Step, plan, script
+from lmk.kernel.bench_steps import ROW_LIMIT_S as _SILENCE_S
 from lmk.kernel.cache import KernelImage
 from lmk.kernel.toolchain import find_toolchain
 from lmk.kernel.trial import SOFTWARE, run_trial
 from lmk.progress import Progress, silent
 
-#: Parts in the order in which they run; sharing comes last, for its processes stay until the guest goes down.
-#: "instructions" is a guest of its own: see ``_INSTRUCTIONS``.
-PARTS = ("groups", "speed", "verdicts", "sharing", "instructions")
 #: Other processes on the machine.
 PROCESSES = (0, 1000, 10_000, 20_000)
 _VERDICT_ROUNDS = 500
-_SEED = 1
 _MEMORY_MIB = 4096
-_PART_LIMIT_S = {"groups": 240, "speed": 120, "verdicts": 60, "sharing": 240}
-_BOOT_LIMIT_S = 60.0
+_BOOT_LIMIT_S = 60
 _COMPILE_TIMEOUT_S = 120.0
-#: Rows that a whole part prints, roughly: for the progress bar.
-_ROWS = {"groups": 140, "speed": 12, "verdicts": 1, "sharing": 18, "instructions": 22}
 #: One CPU whose clock advances by 1 ns with each instruction it executes: times of this guest are exact counts.
 _INSTRUCTIONS = ("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off")
-_INSTRUCTION_PROCESSES = (0, 1000)
 _SETUP = """
 losetup /dev/loop0 /ext4.img && mount -t ext4 /dev/loop0 /mnt
 echo lz4 > /sys/block/zram0/comp_algorithm
@@ -52,35 +47,17 @@ class BenchRows:
 
     "group", "speed", "verdicts", "hits", "sharing": measurements, with the keys that
     ``android-kernel-patch/bench`` gives them. "sharing_instructions", "speed_instructions": the same where every ns
-    is one instruction executed by the guest's only CPU. "absent": what this kernel does not have;
-    "overdue" and "left_out": rows that were killed at their limit, or not begun.
+    is one instruction executed by the guest's only CPU. "absent": what this kernel does not have; "failed",
+    "overdue", "left_out" and "lost": rows that went wrong, were killed at their limit, were not begun, or whose guest
+    went down. ``kept``: steps that were measured before, and when (ISO 8601, UTC).
     """
 
-    rows: dict[str, list[dict[str, Any]]]
+    rows: Rows
+    kept: dict[str, str] = attrs.field(factory=dict)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Rows of one kind."""
         return self.rows.get(kind, [])
-
-
-def parse_rows(output: str) -> BenchRows:
-    """The rows in a console's text; other lines, and a row that a kernel message cut in two, are skipped."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for line in output.splitlines():
-        row = _parse_row(line)
-        if row is not None:
-            rows.setdefault(row.pop("row"), []).append(row)
-    return BenchRows(rows=rows)
-
-
-def _parse_row(line: str) -> dict[str, Any] | None:
-    if not line.startswith('{"row"'):
-        return None
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("row"), str) else None
 
 
 def bench_program(arch: str) -> Path:
@@ -101,18 +78,6 @@ def bench_program(arch: str) -> Path:
     return program
 
 
-def bench_script(parts: Sequence[str], processes: Sequence[int], rounds: int) -> str:
-    """The shell script of the guest for these parts."""
-    arguments = {
-        "groups": "groups",
-        "speed": "speed",
-        "verdicts": f"verdicts {rounds} {_SEED}",
-        "sharing": f"sharing {' '.join(str(n) for n in processes)}",
-    }
-    runs = [f"/reap_bench -t {_PART_LIMIT_S[part]} {arguments[part]}" for part in arguments if part in parts]
-    return _SETUP + "\n".join(runs) + "\n"
-
-
 def run_bench(
     kernel: KernelImage,
     *,
@@ -120,62 +85,89 @@ def run_bench(
     processes: Sequence[int] = PROCESSES,
     rounds: int = _VERDICT_ROUNDS,
     accel: Sequence[str] = SOFTWARE,
+    fresh: bool = False,
     progress: Progress = silent,
 ) -> BenchRows:
-    """Run these parts; InfraError when a guest printed no row at all, BootError when it did not come to its end."""
-    expected = sum(_ROWS[part] for part in parts)
-    seen = 0
+    """Measure these parts; steps that were finished before are taken from the cache, unless ``fresh``.
 
-    def watch(line: str) -> None:
-        nonlocal seen
-        row = _parse_row(line)
-        if row is not None:
-            seen += 1
-            progress(f"measuring {kernel.release}: {row['row']}", min(seen / expected, 0.99))
+    InfraError or BootError when a guest did not come as far as its first step.
+    """
+    steps = plan(parts, processes, rounds)
+    program = bench_program(kernel.arch)
+    results = Results(kernel_key=kernel.key, inputs=repr((program.name, accel, _INSTRUCTIONS, _SETUP, _MEMORY_MIB)))
+    found: dict[str, Rows] = {}
+    kept: dict[str, str] = {}
+    for step in steps:
+        known = None if fresh else results.load(step)
+        if known is not None:
+            found[step.name], kept[step.name] = known
+            progress(f"{step.name}: kept from {known[1]}", len(found) / len(steps))
 
-    progress(f"measuring {kernel.release}: booting", 0.0)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    timed = [part for part in parts if part != "instructions"]
-    if timed:
-        limit_s = sum(_PART_LIMIT_S[part] + 60 for part in timed)
-        rows |= _run_guest(kernel, bench_script(timed, processes, rounds), limit_s, 2, accel, watch).rows
-    if "instructions" in parts:
-        script = bench_script(("speed", "sharing"), _INSTRUCTION_PROCESSES, 0)
-        limit_s = _PART_LIMIT_S["speed"] + _PART_LIMIT_S["sharing"]
-        counted = _run_guest(kernel, script, limit_s, 1, _INSTRUCTIONS, watch)
-        rows |= {f"{kind}_instructions": counted.of(kind) for kind in ("sharing", "speed")}
-        for kind in ("overdue", "left_out"):
-            rows.setdefault(kind, []).extend(counted.of(kind))
-    return BenchRows(rows={kind: found for kind, found in rows.items() if found})
+    def begun(step: Step) -> None:
+        progress(f"measuring {kernel.release}: {step.name} (step {len(found) + 1} of {len(steps)})", share())
+
+    def ended(measured: Measured) -> None:
+        found[measured.step.name] = measured.rows
+        if measured.done:
+            results.store(measured, datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def share() -> float:
+        return min(len(found) / len(steps), 0.99)
+
+    for counted in (False, True):
+        while pending := [step for step in steps if step.counted == counted and step.name not in found]:
+            progress(f"booting {kernel.release} for {len(pending)} of {len(steps)} steps", share())
+            _run_guest(kernel, program, pending, _INSTRUCTIONS if counted else accel, begun, ended)
+    return BenchRows(rows=_merged(steps, found), kept=kept)
+
+
+def _merged(steps: Sequence[Step], found: dict[str, Rows]) -> Rows:
+    """All rows by kind. What the counting guest measured has a kind of its own; its hits are not worth a table."""
+    merged: Rows = {}
+    for step in steps:
+        for kind, rows in found[step.name].items():
+            if step.counted and kind == "hits":
+                continue
+            name = f"{kind}_instructions" if step.counted and kind in ("sharing", "speed") else kind
+            there = merged.setdefault(name, [])
+            # What is absent is said by each step.
+            there += [row for row in rows if kind != "absent" or row not in there]
+    return merged
 
 
 def _run_guest(
     kernel: KernelImage,
-    script: str,
-    limit_s: float,
-    cpus: int,
+    program: Path,
+    steps: Sequence[Step],
     accel: Sequence[str],
-    watch: Callable[[str], None],
-) -> BenchRows:
-    program = bench_program(kernel.arch)
+    begun: Callable[[Step], None],
+    ended: Callable[[Measured], None],
+) -> None:
+    """Measure as many of these steps as one guest gets through: at least one, or it raises."""
+    collector = Collector(steps, begun, ended)
     with tempfile.TemporaryDirectory(prefix="lmk-bench-") as directory:
         disk = Path(directory) / "ext4.img"
         with disk.open("wb") as file:
             file.truncate(8 << 20)
         subproc.run([subproc.require_tool("mkfs.ext4", "e2fsprogs"), "-q", "-F", disk], timeout_s=60)
-        result = run_trial(
-            kernel,
-            script,
-            {"/reap_bench": program.read_bytes(), "/ext4.img": disk.read_bytes()},
-            memory_mib=_MEMORY_MIB,
-            cpus=cpus,
-            timeout_s=_BOOT_LIMIT_S + limit_s,
-            # Under emulation the watchdog takes the TSC for unstable, and reading the HPET instead is slow.
-            command_line="tsc=reliable",
-            accel=accel,
-            on_line=watch,
-        )
-    rows = parse_rows(result.output)
-    if not rows.rows:
-        raise InfraError("the measurement printed no result", detail="\n".join(result.output.splitlines()[-20:]))
-    return rows
+        try:
+            run_trial(
+                kernel,
+                script(_SETUP, steps),
+                {"/reap_bench": program.read_bytes(), "/ext4.img": disk.read_bytes()},
+                memory_mib=_MEMORY_MIB,
+                cpus=1 if accel == _INSTRUCTIONS else 2,
+                timeout_s=_BOOT_LIMIT_S + sum(step.bound_s for step in steps),
+                silence_s=_SILENCE_S,
+                # Under emulation the watchdog takes the TSC for unstable, and reading the HPET instead is slow.
+                command_line="tsc=reliable",
+                accel=accel,
+                on_line=collector.line,
+            )
+        except (InfraError, TargetError) as error:
+            collector.close(error.cause, error.detail)
+            if not collector.count:
+                raise
+    collector.close("the line that says how it ended did not come through")
+    if not collector.count:
+        raise InfraError("the guest began no measurement")

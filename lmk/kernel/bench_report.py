@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from lmk.kernel.bench import BenchRows
+from lmk.kernel.bench_steps import FAILURES
 
 _GROUP_FIGURES = (
     "returned_us",
@@ -211,7 +212,11 @@ def _speed(rows: BenchRows) -> BenchTable:
 
 
 def _missing(rows: BenchRows) -> BenchTable:
-    found = [(kind, row["what"]) for kind in ("absent", "overdue", "left_out") for row in rows.of(kind)]
+    found = [
+        (kind.replace("_", " "), row["what"] + (f": {row['why']}" if "why" in row else ""))
+        for kind in ("absent", *FAILURES)
+        for row in rows.of(kind)
+    ]
     return BenchTable(title="not measured", columns=("why", "what"), rows=tuple(found))
 
 

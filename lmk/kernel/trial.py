@@ -76,6 +76,7 @@ def run_trial(
     memory_mib: int = 1024,
     cpus: int = 2,
     timeout_s: float = 180.0,
+    silence_s: float | None = None,
     command_line: str = "",
     accel: Sequence[str] = SOFTWARE,
     busybox: Path | None = None,
@@ -84,7 +85,8 @@ def run_trial(
     """Run ``script`` (by busybox sh) in a guest; BootError with the console's tail if it does not get to its end.
 
     ``busybox`` must be given where the guest's architecture is not the host's. ``on_line`` sees each line of the
-    console as it comes.
+    console as it comes. InfraError when the guest did not end within ``timeout_s``, or printed nothing for
+    ``silence_s``.
     """
     program, package, machine, console = _MACHINES[kernel.arch]
     qemu = subproc.require_tool(program, package)
@@ -100,7 +102,7 @@ def run_trial(
             *("-kernel", str(kernel.image), "-initrd", str(initrd)),
             *("-append", f"console={console} panic=-1 loglevel=5 {command_line}".strip()),
         ]
-        text = _console_of(arguments, timeout_s, on_line)
+        text = console_of(arguments, timeout_s=timeout_s, silence_s=silence_s, on_line=on_line)
     begin = text.find(_BEGIN)
     end = re.search(re.escape(_END) + r" (\d+)", text)
     if begin < 0 or end is None:
@@ -112,33 +114,72 @@ def run_trial(
     return TrialResult(exit_code=int(end[1]), output=text[begin + len(_BEGIN) + 1 : end.start()], console=text)
 
 
-def _console_of(arguments: Sequence[str], timeout_s: float, on_line: Callable[[str], None]) -> str:
+class _Watchdog:
+    """Stops a process when its time is over, or when nothing has been heard of it for too long; says why in ``reason``.
+
+    Seconds are counted by a thread of ours: while this process itself is stopped or frozen no time passes.
+    """
+
+    def __init__(self, process: subproc.Process, timeout_s: float, silence_s: float | None) -> None:
+        self.reason = ""
+        self._process = process
+        self._timeout_s = timeout_s
+        self._silence_s = silence_s
+        self._heard = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def heard(self) -> None:
+        """The process said something."""
+        self._heard.set()
+
+    def end(self) -> None:
+        """Nothing is left to watch."""
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        passed_s = silent_s = 0
+        while not self._ended.wait(1.0):
+            passed_s += 1
+            silent_s = 0 if self._heard.is_set() else silent_s + 1
+            self._heard.clear()
+            if passed_s >= self._timeout_s:
+                self.reason = f"the guest did not end within {self._timeout_s:.0f} s"
+            elif self._silence_s is not None and silent_s >= self._silence_s:
+                self.reason = f"the guest's console was silent for {self._silence_s:.0f} s"
+            if self.reason:
+                subproc.stop(self._process)
+                return
+
+
+def console_of(
+    arguments: Sequence[str],
+    *,
+    timeout_s: float,
+    silence_s: float | None = None,
+    on_line: Callable[[str], None] = lambda _: None,
+) -> str:
     """Run QEMU to its end; everything on its console."""
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb") as sink:
         process = subproc.spawn_tied(arguments, stdout=sink, nice=5)
-    overdue = threading.Event()
-
-    def end() -> None:
-        overdue.set()
-        subproc.stop(process)
-
-    watchdog = threading.Timer(timeout_s, end)
-    watchdog.daemon = True
-    watchdog.start()
+    watchdog = _Watchdog(process, timeout_s, silence_s)
     lines: list[str] = []
     with os.fdopen(reader, "rb") as console:
         try:
             for raw in console:
+                watchdog.heard()
                 lines.append(raw.decode(errors="replace").replace("\r", "").rstrip("\n"))
                 on_line(lines[-1])
             process.wait()
         finally:
-            watchdog.cancel()
+            watchdog.end()
             subproc.stop(process)
-    if overdue.is_set():
+    if watchdog.reason:
         raise InfraError(
-            f"the guest did not end within {timeout_s:.0f} s",
+            watchdog.reason,
             "see whether the machine is overloaded; the console's last lines are below",
             detail="\n".join(lines[-40:]),
         )

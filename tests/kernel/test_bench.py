@@ -11,7 +11,8 @@ import pytest
 from lmk.cli.main import main
 from lmk.kernel import bench_report
 from lmk.kernel.bases import DEFAULT_BASE
-from lmk.kernel.bench import PARTS, BenchRows, bench_script, parse_rows, run_bench
+from lmk.kernel.bench import BenchRows, run_bench
+from lmk.kernel.bench_steps import PARTS
 from lmk.kernel.build import find_kernel
 
 
@@ -32,11 +33,6 @@ def group(way: str, back_us: int, **changed: object) -> dict[str, object]:
     row: dict[str, object] = {"scene": "8 processes", "processes": 8, "mib_each": 32, "way": way, "back_us": back_us}
     figures = ("returned_us", "others_back_us", "calls", "victims", "reaped", "reaped_mib", "lost", "late", "escaped")
     return row | dict.fromkeys(figures, 1) | changed
-
-
-def test_rows_are_found_among_other_lines() -> None:
-    text = 'booting\n{"row": "hits", "reader": true}\n{"row": "hits", "rea[ 1.0] kernel\n{"row": 3}\n{"row": "hits"}\n'
-    assert parse_rows(text).rows == {"hits": [{"reader": True}, {}]}
 
 
 def test_slopes_are_per_process_and_per_thread() -> None:
@@ -72,15 +68,22 @@ def test_memory_that_mostly_never_came_back_has_no_time() -> None:
 
 
 def test_what_was_not_measured_is_said() -> None:
-    rows = BenchRows(rows={"overdue": [{"what": "sharing", "limit_s": 60}], "absent": [{"what": "cgroup.reap"}]})
+    lost = {"what": "speed", "why": "the guest's console was silent for 135 s", "console": "…"}
+    rows = BenchRows(
+        rows={
+            "overdue": [{"what": "sharing", "limit_s": 60}],
+            "left_out": [{"what": "fork storm"}],
+            "lost": [lost],
+            "absent": [{"what": "cgroup.reap"}],
+        }
+    )
     (table,) = bench_report.tables(rows)
-    assert table.rows == (("absent", "cgroup.reap"), ("overdue", "sharing"))
-
-
-def test_the_script_runs_the_parts_in_order_with_limits() -> None:
-    script = bench_script(["sharing", "groups"], (0, 5), 3)
-    runs = [line.split()[3:] for line in script.splitlines() if line.startswith("/reap_bench -t ")]
-    assert runs == [["groups"], ["sharing", "0", "5"]]
+    assert table.rows == (
+        ("absent", "cgroup.reap"),
+        ("overdue", "sharing"),
+        ("left out", "fork storm"),
+        ("lost", "speed: the guest's console was silent for 135 s"),
+    )
 
 
 def test_an_unknown_part_is_refused_before_anything_is_built(capsys: pytest.CaptureFixture[str]) -> None:
