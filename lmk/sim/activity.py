@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from lmk.config.app_adj import CACHED_ADJ_MIN, AdjProcess, AdjState
+from lmk.config.app_restart import next_restart_ns
 from lmk.config.timeline import Timeline, TimelineStep
 from lmk.policy.lmkd.control_packets import (
     ProcPrio,
@@ -24,13 +25,8 @@ from lmk.sim.machine import PRIORITY_SCENARIO, Machine
 from lmk.sim.process import SimProcess
 from lmk.sim.workload import App, Workload, ms
 from lmk.sim.zone import PAGE_KIB
-from lmk.units import NS_PER_MS, NS_PER_S, NS_PER_US
+from lmk.units import NS_PER_MS, NS_PER_US
 
-#: ActiveServices: SERVICE_RESTART_DURATION, _FACTOR, SERVICE_RESET_RUN_DURATION and a minute at most.
-_RESTART_NS = NS_PER_S
-_RESTART_FACTOR = 4
-_RESTART_MAX_NS = 60 * NS_PER_S
-_STABLE_NS = 60 * NS_PER_S
 _NATIVE_ADJ = -1000
 _FIRST_PID = 300
 
@@ -186,6 +182,8 @@ class Activity:
         shows = app.plan.role in ("app", "home")
         if app.process is not None and not shows:
             return
+        # Asked for: ActiveServices forgets how often it had to start it again (resetRestartCounter).
+        app.restart_delay_ns = 0
         old_top = self._adj.top
         cold = app.process is None
         self._begin(app)
@@ -245,12 +243,14 @@ class Activity:
 
     def _plan_restart(self, app: App, process: SimProcess) -> None:
         now_ns = self._machine.now_ns
-        if now_ns - process.born_ns > _STABLE_NS:
-            app.failures = 0
-        # 4 ** 8 seconds are far beyond the longest delay.
-        delay_ns = min(_RESTART_MAX_NS, _RESTART_NS * _RESTART_FACTOR ** min(app.failures, 8))
-        app.failures += 1
-        app.restart_at_ns = at_ns = now_ns + delay_ns
+        if app.plan.role == "persistent":
+            # ActiveServices: persistent processes are immediately restarted.
+            at_ns = now_ns
+        else:
+            others = [one.restart_at_ns for one in self.apps if one is not app and one.restart_at_ns is not None]
+            at_ns = next_restart_ns(app.restart_delay_ns, now_ns - process.born_ns, now_ns, others)
+            app.restart_delay_ns = at_ns - now_ns
+        app.restart_at_ns = at_ns
 
         def restart() -> None:
             if app.restart_at_ns == at_ns and app.process is None:

@@ -44,7 +44,6 @@ class App:
         "compacted",
         "dirty",
         "exiting",
-        "failures",
         "files",
         "filled",
         "growing",
@@ -52,6 +51,7 @@ class App:
         "plan",
         "process",
         "restart_at_ns",
+        "restart_delay_ns",
         "sent_adj",
         "show_ns",
         "showing",
@@ -69,8 +69,9 @@ class App:
             Region(f"{plan.name} files", FILE, file - hot),
         )
         self.process: SimProcess | None = None
-        self.failures = 0
         self.restart_at_ns: int | None = None
+        #: How long it had to wait for its restart the last time; 0: it never had.
+        self.restart_delay_ns = 0
         self.reset()
 
     def reset(self) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmk.config.app_adj import AdjProcess, AdjState
+from lmk.config.app_restart import next_restart_ns
 from lmk.device.native import native_binary
 from lmk.policy.lmkd.control_packets import (
     Command,
@@ -90,6 +91,19 @@ def test_more_apps_than_slots(binary: Path) -> None:
     assert values[:6] == [0, 700, 900, 900, 900, 900]
     assert values == sorted(values)
     assert values[-1] == 980
+
+
+TIMES = st.integers(0, 3_000_000_000_000)
+
+
+@given(
+    calls=st.lists(st.tuples(TIMES, TIMES, TIMES, st.lists(st.integers(0, 600_000_000_000), max_size=40)), max_size=20)
+)
+@settings(max_examples=60, deadline=None)
+def test_restarts_are_the_same_in_c_and_python(binary: Path, calls: list[tuple[int, int, int, list[int]]]) -> None:
+    text = "".join(f"{delay} {ran} {now} {' '.join(map(str, others))}\n" for delay, ran, now, others in calls)
+    lines = run(binary, "--restart-selftest", stdin=text).decode().splitlines()
+    assert [int(line) for line in lines] == [next_restart_ns(*call) for call in calls]
 
 
 @given(pid=INT32, uid=INT32, adj=INT32, pairs=st.lists(st.tuples(INT32, INT32), max_size=6))

@@ -101,6 +101,59 @@ def test_services_come_back_later_and_later(tmp_path: Path) -> None:
     assert delays == [1, 4, 16]
 
 
+def restarts(device: Device, name: str) -> list[int]:
+    """How long after each of its deaths a process was back, in seconds."""
+    times: dict[str, list[int]] = {"spawned": [], "died": []}
+    for t_ns, kind, body in device.listener.events:
+        if kind in times and body["app"] == name:
+            times[kind].append(t_ns)
+    return [round((birth - death) / 1e9) for birth, death in zip(times["spawned"][1:], times["died"], strict=False)]
+
+
+def test_services_that_die_together_come_back_ten_seconds_apart(tmp_path: Path) -> None:
+    apps, steps = APPS, "steps:\n"
+    for i in range(4):
+        apps += f"  s{i}: {{role: service, process: com.example.s{i}, anon: 5MiB}}\n"
+        steps += f"  - launch: s{i}\n"
+    device = Device(tmp_path, steps + "  - wait: 60s\n", apps=apps)
+    device.until_ms(2_000)
+    for i in range(4):
+        device.kill(f"s{i}", queue=False)
+    device.until_ms(50_000)
+    assert [restarts(device, f"com.example.s{i}") for i in range(4)] == [[1], [11], [21], [31]]
+
+
+def test_a_service_that_ran_for_a_minute_comes_back_quickly_again(tmp_path: Path) -> None:
+    device = Device(tmp_path, "steps:\n  - launch: worker\n  - wait: 3min\n")
+    # born at 0, 3, 14 and 137 s
+    for at_ms in (2_000, 10_000, 121_000):
+        device.until_ms(at_ms)
+        device.kill("worker")
+    device.until_ms(170_000)
+    assert restarts(device, "com.example.worker") == [1, 4, 1]
+
+
+def test_a_service_that_is_asked_for_starts_at_once_and_afresh(tmp_path: Path) -> None:
+    steps = "steps:\n  - launch: worker\n  - wait: 5s\n  - launch: worker\n  - wait: 20s\n"
+    device = Device(tmp_path, steps)
+    for at_ms in (1_000, 3_000, 8_000):
+        device.until_ms(at_ms)
+        device.kill("worker")
+    device.until_ms(20_000)
+    # The second wait of 4 s was cut short at 5 s.
+    assert restarts(device, "com.example.worker") == [1, 2, 1]
+
+
+def test_a_persistent_app_comes_back_at_once(tmp_path: Path) -> None:
+    apps = APPS + "  pin: {role: persistent, process: com.example.pin, anon: 5MiB}\n"
+    device = Device(tmp_path, "steps:\n  - wait: 20s\n", apps=apps)
+    for at_ms in (1_000, 2_000, 3_000):
+        device.until_ms(at_ms)
+        device.kill("pin")
+    device.until_ms(4_000)
+    assert restarts(device, "com.example.pin") == [0, 0, 0]
+
+
 def test_an_app_that_dies_in_front_leaves_home_in_front(tmp_path: Path) -> None:
     device = Device(tmp_path, "steps:\n  - launch: big\n  - wait: 10s\n")
     device.until_ms(3_000)

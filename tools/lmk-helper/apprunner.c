@@ -26,6 +26,7 @@
 #include "apprunner_app.h"
 #include "apprunner_events.h"
 #include "apprunner_memory.h"
+#include "apprunner_restart.h"
 #include "apprunner_run.h"
 #include "common.h"
 
@@ -356,7 +357,8 @@ static int usage(void)
 {
 	fputs("usage: lmk-apprunner [--daemon] [--socket @NAME|PATH] [--lmkd PATH|none] [--pool PATH|none]\n"
 	      "                     [--memcg-v1 DIR] [--cgroup DIR] [--linger SECONDS] [--no-realtime]\n"
-	      "       lmk-apprunner --adj-selftest | --encode-selftest | --fill RATIO_PERMILLE PAGES SEED\n", stderr);
+	      "       lmk-apprunner --adj-selftest | --encode-selftest | --restart-selftest\n"
+	      "       lmk-apprunner --fill RATIO_PERMILLE PAGES SEED\n", stderr);
 	return 2;
 }
 
@@ -462,6 +464,8 @@ int main(int argc, char **argv)
 		return adj_selftest();
 	if (argc == 2 && !strcmp(argv[1], "--encode-selftest"))
 		return lmkd_encode_selftest();
+	if (argc == 2 && !strcmp(argv[1], "--restart-selftest"))
+		return restart_selftest();
 	if (argc == 5 && !strcmp(argv[1], "--fill") && lmk_parse_i64(argv[2], &ratio) == 0 &&
 	    lmk_parse_i64(argv[3], &pages) == 0 && lmk_parse_i64(argv[4], &seed) == 0)
 		return page_fill_selftest((uint32_t)ratio, (uint64_t)pages, (uint64_t)seed);

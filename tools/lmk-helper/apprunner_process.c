@@ -177,7 +177,7 @@ int process_spawn(struct run *run, int index)
 		/* lmkd hears of everything but native processes, which ActivityManager does not know. */
 		.dirty = birth.adj != ADJ_NATIVE,
 		.born_ns = lmk_now_ns(),
-		.failures = process->failures,
+		.restart_delay_ns = process->restart_delay_ns,
 	};
 	if (process->pidfd >= 0)
 		fcntl(process->pidfd, F_SETFD, FD_CLOEXEC);

@@ -14,13 +14,9 @@
 
 #include "apprunner_events.h"
 #include "apprunner_memory.h"
+#include "apprunner_restart.h"
 #include "common.h"
 
-/* ActiveServices: SERVICE_RESTART_DURATION, _FACTOR and SERVICE_RESET_RUN_DURATION. */
-#define RESTART_NS NS_PER_S
-#define RESTART_FACTOR 4
-#define RESTART_MAX_NS (60 * NS_PER_S)
-#define STABLE_NS (60 * NS_PER_S)
 #define RETRY_SPAWN_NS (500 * NS_PER_MS)
 #define NEVER INT64_MAX
 
@@ -136,6 +132,8 @@ static void launch(struct run *run, int index, int64_t now_ns)
 
 	if (process->pid && plan->role != ADJ_ROLE_APP && plan->role != ADJ_ROLE_HOME)
 		return;		/* a service that runs */
+	/* Asked for: ActiveServices forgets how often it had to start it again (resetRestartCounter). */
+	run->processes[index].restart_delay_ns = 0;
 	if (begin(run, index, now_ns) < 0)
 		return;
 	events_add(plan->role == ADJ_ROLE_APP || plan->role == ADJ_ROLE_HOME ? "launching" : "service_started",
@@ -310,16 +308,23 @@ static void plan_restart(struct run *run, int index, int64_t now_ns)
 {
 	const struct process_plan *plan = plan_of(run, index);
 	struct process *process = &run->processes[index];
-	int64_t delay_ns = RESTART_NS;
+	int64_t others_ns[PLANS_MAX];
+	int count = 0;
 
 	if (!plan->restart || process->exiting)
 		return;
-	if (now_ns - process->born_ns > STABLE_NS)
-		process->failures = 0;
-	for (int i = 0; i < process->failures && delay_ns < RESTART_MAX_NS; i++)
-		delay_ns *= RESTART_FACTOR;
-	process->failures++;
-	process->restart_ns = now_ns + (delay_ns < RESTART_MAX_NS ? delay_ns : RESTART_MAX_NS);
+	/* ActiveServices: persistent processes are immediately restarted. */
+	if (plan->role == ADJ_ROLE_PERSISTENT) {
+		process->restart_ns = now_ns;
+		return;
+	}
+	for (int i = 0; i < run->timeline.plans_count; i++) {
+		if (i != index && run->processes[i].restart_ns)
+			others_ns[count++] = run->processes[i].restart_ns;
+	}
+	process->restart_ns = restart_next(process->restart_delay_ns, now_ns - process->born_ns, now_ns, others_ns,
+					   count);
+	process->restart_delay_ns = process->restart_ns - now_ns;
 }
 
 void run_app_died(struct run *run, int index)

@@ -29,7 +29,7 @@ struct process {
 	int64_t show_ns;
 	int64_t born_ns;
 	int64_t restart_ns;	/* when to start it again; 0: not */
-	int failures;		/* deaths in a row soon after the start */
+	int64_t restart_delay_ns;	/* how long it had to wait for that the last time; 0: it never had */
 	uint64_t anon_address, file_address;
 };
 
