@@ -104,7 +104,7 @@ class Deaths:
         self, process: SimProcess, signal: int, signal_ns: int | None, teardown: Teardown | None = None
     ) -> None:
         machine = self._machine
-        process.killed = True
+        process.killed = process.leaving = True
         machine.remove_runner(process)
 
         def done(t_ns: int) -> None:
@@ -132,10 +132,11 @@ class Deaths:
             return False
         machine = self._machine
         self._oom_victim = victim
+        if victim.killed:
+            # oom_kill_process, task_will_free_mem: it is dying already, so wait for it.
+            return True
         machine.memory.events.oom_kill += 1
         self._listener.kernel_oom_kill(victim, machine.now_ns)
-        if victim.killed:
-            return True
         victim.killed = True
         signal_ns = machine.now_ns
         teardown = Teardown(victim)
@@ -150,10 +151,10 @@ class Deaths:
         return True
 
     def _worst(self) -> SimProcess | None:
-        """oom_badness and select_bad_process: the first one with the most points."""
+        """oom_badness and select_bad_process: the first one with the most points, of those with an address space."""
         worst, most = None, 0
         for process in self._processes():
-            if process.adj == OOM_SCORE_ADJ_MIN or process.killed:
+            if process.adj == OOM_SCORE_ADJ_MIN or process.leaving:
                 continue
             points = self._badness(process)
             if worst is None or points > most:

@@ -27,6 +27,8 @@ _BATCH_PAGES = 512
 _STEPS_MAX = 64
 #: Agings within one call: one that must be, and one for what the first found cold.
 _AGED_MAX = 2
+#: get_swappiness: with less swap than MIN_LRU_BATCH left MGLRU does without (the classic lists use the last slot).
+_MGLRU_SWAP_MIN_PAGES = 64
 #: The default of vm.swappiness (mm/vmscan.c).
 _SWAPPINESS = 60
 
@@ -86,6 +88,7 @@ class Memory:
         self._forgets = self._groups and mglru
         self.lru: Lru = MemcgLru(make) if self._groups else make()
         self.swappiness = swappiness
+        self._swap_min_pages = _MGLRU_SWAP_MIN_PAGES if mglru else 1
         self.events = Events()
         self.file_pages = 0
         self.anon_pages = 0
@@ -115,7 +118,7 @@ class Memory:
     @property
     def can_swap(self) -> bool:
         """Whether reclaim may turn to anonymous pages now."""
-        return self.zram is not None and self.zram.free > 0 and self.swappiness > 0
+        return self.zram is not None and self.zram.free >= self._swap_min_pages and self.swappiness > 0
 
     def swap_ns(self, region: Region) -> tuple[int, int]:
         """What one of a region's pages takes out to zram, and back."""

@@ -83,6 +83,8 @@ class SimProcess:
         #: Its other thread, if it has one.
         self.busy = Busy(self) if plan.cpu_permille else None
         self.killed = False
+        #: Has given up its address space (exit_mm).
+        self.leaving = False
         self.dead = False
         self.frozen = False
         self.lane = -1
@@ -282,11 +284,14 @@ class SimProcess:
         zones = machine.memory.zones
         if zones.free - zones.user_low_sum >= wanted:
             # No zone can be below a mark that matters.
+            self._failures = 0
             return wanted, wall - wanted * page_ns
         room = machine.note_allocation()
         if room > 0:
             if wanted > room:
                 wanted = room
+            # Every allocation counts its own (no_progress_loops).
+            self._failures = 0
             return wanted, wall - wanted * page_ns
         per_page = page_ns + machine.wall_ns(machine.memory.usual_swap_out_ns)
         want = max(READ_AROUND_PAGES, min(wanted, wall // per_page + 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmk.policy.api import ExitEvent, Kill, Killed, OpenPidfd, ReadProcess, UnwatchExit, Wait, Wakeup
-from lmk.sim.zone import PAGE_KIB
+from lmk.sim.zone import MIN, PAGE_KIB
 from lmk.units import NS_PER_MS
 from tests.sim.device import Device, config, published
 
@@ -129,6 +129,50 @@ def test_the_oom_killer_takes_the_worst_and_spares_the_unkillable(tmp_path: Path
     assert "big" in device.listener.oom
     assert not {"surfaceflinger", "native_daemons", "unreclaimable"} & set(device.listener.oom)
     assert device.memory.events.oom_kill == len(device.listener.oom)
+
+
+def test_the_oom_killer_waits_for_the_worst_if_that_is_dying_already(tmp_path: Path) -> None:
+    device = Device(tmp_path, OPEN_BIG, calibration=published(death_us=50_000))
+    device.until_ms(8_000)
+    big = device.living("big")
+    big.adj = 900
+    device.kill("big", queue=False)
+    device.until_ms(8_010)
+    assert big.killed
+    assert device.target.machine.out_of_memory()
+    assert device.listener.oom == []
+    assert device.memory.events.oom_kill == 0
+    # Once that is in exit_mm it is nobody's candidate, and there is a victim still: none is taken beside it.
+    device.until_ms(8_051)
+    assert device.target.machine.out_of_memory()
+    assert device.listener.oom == []
+    device.until_ms(9_000)
+    assert big.dead
+    assert device.target.machine.out_of_memory()
+    assert device.listener.oom != []
+
+
+def test_only_one_allocations_failures_in_a_row_call_the_oom_killer(device: Device) -> None:
+    machine, big = device.target.machine, device.living("big")
+    calls: list[None] = []
+    machine.oom = lambda: calls.append(None) is None
+    machine.direct_reclaim = lambda want, budget_ns: (0, 1)  # type: ignore[method-assign]
+    zones = device.memory.zones
+    for _ in range(40):
+        taken = zones.room(MIN)
+        zones.take(taken)
+        big.write(big.grown[0] if big.grown else big.cold, 1)
+        big.run(machine, NS_PER_MS)
+        zones.give(taken)
+        # One failure, then it gets its page.
+        big.run(machine, NS_PER_MS)
+    assert big.written_pages > 0
+    assert calls == []
+    zones.take(zones.room(MIN))
+    big.write(big.cold, 1)
+    for _ in range(20):
+        big.run(machine, 10 * NS_PER_MS)
+    assert calls
 
 
 def test_oom_score_is_the_kernels(device: Device) -> None:
