@@ -13,6 +13,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -24,6 +25,7 @@ PIPE = subprocess.PIPE
 Process: TypeAlias = subprocess.Popen[bytes]
 
 _PR_SET_PDEATHSIG = 1
+_WAIT_STEP_S = 5.0
 _SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 #: The shortest slice the scheduler takes (kernel/sched/syscalls.c: 0.1 ms).
 _SHORT_SLICE_NS = 100_000
@@ -52,21 +54,27 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run to the end. ``check``: a non-zero exit is an InfraError with the last lines of output.
 
-    ``output`` redirects stdout and stderr to a file. The child's whole session is killed at the deadline.
+    ``output`` redirects stdout and stderr to a file. The child's whole session is killed at the deadline. Time in
+    which we ourselves cannot run (a suspended machine, a frozen control group) does not count: the child stood still,
+    too.
     """
     sink = output if output is not None else subprocess.PIPE
-    process = subprocess.Popen(
-        [os.fspath(a) for a in argv],
-        cwd=cwd,
-        env=dict(env) if env is not None else None,
-        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-        stdout=sink,
-        stderr=subprocess.STDOUT if output is not None else subprocess.PIPE,
-        preexec_fn=_die_with_parent(nice),
-        start_new_session=True,
-    )
+    # A file, not a pipe: Popen.communicate, called again after a timeout, does not write what was left.
+    with tempfile.TemporaryFile() as source:
+        source.write(stdin or b"")
+        source.seek(0)
+        process = subprocess.Popen(
+            [os.fspath(a) for a in argv],
+            cwd=cwd,
+            env=dict(env) if env is not None else None,
+            stdin=source if stdin is not None else subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT if output is not None else subprocess.PIPE,
+            preexec_fn=_die_with_parent(nice),
+            start_new_session=True,
+        )
     try:
-        out, err = process.communicate(stdin, timeout=timeout_s)
+        out, err = _communicate(process, timeout_s)
     except subprocess.TimeoutExpired:
         _kill_session(process)
         process.communicate()
@@ -85,6 +93,19 @@ def run(
             detail="\n".join(tail),
         )
     return done
+
+
+def _communicate(process: Process, timeout_s: float) -> tuple[bytes | None, bytes | None]:
+    """As Popen.communicate, with the time counted in steps that we have waited, not read from a clock."""
+    left_s = timeout_s
+    while True:
+        step_s = min(left_s, _WAIT_STEP_S)
+        try:
+            return process.communicate(timeout=step_s)
+        except subprocess.TimeoutExpired:
+            left_s -= step_s
+            if left_s <= 0:
+                raise
 
 
 def spawn_tied(

@@ -26,8 +26,10 @@ from lmk.progress import Progress, silent
 
 _FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-O2", "-static")
 _COMPILE_TIMEOUT_S = 120.0
-#: Boot, selftest, and the end of the last rounds, on a loaded machine under software emulation.
-_AROUND_S = 900.0
+#: A debug kernel under software emulation, on a loaded machine.
+_BOOT_S = 300
+#: The stress tells how far it is every 10 s, the selftest in less.
+_SILENCE_S = 120
 MEMORY_MIB = 2048
 #: What a kernel prints when something is wrong with it, as regular expressions on one line of its log.
 _SPLATS = (
@@ -57,11 +59,60 @@ losetup /dev/loop0 /ext4.img && mount -t ext4 /dev/loop0 /mnt
 echo 2 > /sys/module/oom_kill/parameters/sharing_check_mode
 ulimit -l unlimited
 echo 0 > /proc/sys/vm/oom_dump_tasks
-if test -e /process_reap_test; then /process_reap_test /mnt; echo "stress: selftest $?"; fi
-/kernel-stress {seconds} {seed} /mnt
+seconds() {{ cut -d. -f1 /proc/uptime; }}
+# Not one long sleep: while the whole machine stands still no time must pass.
+(
+  i=0
+  while test $i -lt {verdict_ticks}; do sleep 5; i=$((i + 1)); done
+  echo "stress: BAD: hang: no verdict after {verdict_s} s; what every process does is on the console"
+  echo 8 > /proc/sys/kernel/printk
+  echo w > /proc/sysrq-trigger
+  echo t > /proc/sysrq-trigger
+  poweroff -f
+) &
+begin=$(seconds)
+if test -e /process_reap_test; then
+  timeout -s KILL {selftest_s} /process_reap_test /mnt
+  echo "stress: selftest $? after $(($(seconds) - begin)) s"
+fi
+left=$(({seconds} - $(seconds) + begin))
+test $left -ge {rounds_s} || left={rounds_s}
+/kernel-stress $left {seed} /mnt {hang_s}
 echo "stress: exit $?"
 grep debug_locks: /proc/lockdep_stats
 """
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How a run divides its time, all in s: whatever happens, the verdict comes ``verdict_s`` after the boot.
+
+    The selftest counts as part of the time asked for, and so the rounds get what is left of it, at least half.
+    """
+
+    seconds: int
+    verdict_s: int
+    selftest_s: int
+    rounds_s: int
+    hang_s: int
+
+    @staticmethod
+    def of(seconds: int) -> Limits:
+        """Half as long again as was asked for, at least two minutes more: a selftest and a late round take as long."""
+        more_s = max(seconds // 2, 120)
+        # The last round may be as late as hang_s; after that the balance of objects takes up to 20 s.
+        hang_s = min(more_s - 40, 180)
+        return Limits(
+            seconds=seconds,
+            verdict_s=seconds + more_s,
+            selftest_s=more_s,
+            rounds_s=max(seconds // 2, 1),
+            hang_s=hang_s,
+        )
+
+    def script(self, seed: int) -> str:
+        """The guest's script."""
+        return _SCRIPT.format(seed=seed, verdict_ticks=self.verdict_s // 5, **attrs.asdict(self))
 
 
 @attrs.frozen(kw_only=True)
@@ -69,13 +120,14 @@ class StressResult:
     """``bad``: everything that is wrong, in words; empty is a pass. ``counts``: what was done, by name.
 
     ``answers``: call -> errno (0: success) -> how often. ``eagain``: the selftest saw an mmu notifier answer EAGAIN
-    (None: it was not run).
+    (None: it was not run). ``stacks``: where the processes of a round that did not end stood in the kernel.
     """
 
     bad: tuple[str, ...]
     counts: dict[str, int]
     answers: dict[str, dict[int, int]]
     eagain: bool | None
+    stacks: tuple[str, ...]
     console: str
 
 
@@ -102,10 +154,12 @@ def read_console(console: str, *, selftest: bool) -> StressResult:
     eagain = None
     if selftest:
         bad += [f"process_reap_test: {line}" for line in re.findall(r"^not ok .*$", console, re.MULTILINE)]
-        if "stress: selftest 0" not in console:
-            bad.append("process_reap_test did not pass")
+        if not re.search(r"^stress: selftest 0 ", console, re.MULTILINE):
+            code = re.search(r"^stress: selftest (\d+ after \d+ s)$", console, re.MULTILINE)
+            bad.append("process_reap_test did not pass" + (f" (exit code {code[1]})" if code else ""))
         eagain = re.search(r"^ok \d+ an mmu notifier would block: EAGAIN$", console, re.MULTILINE) is not None
-    return StressResult(bad=tuple(bad), counts=counts, answers=answers, eagain=eagain, console=console)
+    stacks = tuple(re.findall(r"^stress: stack: (.*)$", console, re.MULTILINE))
+    return StressResult(bad=tuple(bad), counts=counts, answers=answers, eagain=eagain, stacks=stacks, console=console)
 
 
 def build_stress(arch: str) -> Path:
@@ -137,16 +191,18 @@ def run_stress(
         files["/process_reap_test"] = build_selftests(kernel)["process_reap_test"].read_bytes()
     with tempfile.TemporaryDirectory(prefix="lmk-stress-") as directory:
         files["/ext4.img"] = _file_system(Path(directory))
+    limits = Limits.of(seconds)
     console: list[str] = []
     lost = ""
     with _told_by_time(f"stressing {kernel.release}", seconds, progress):
         try:
             run_trial(
                 kernel,
-                _SCRIPT.format(seconds=seconds, seed=seed),
+                limits.script(seed),
                 files,
                 memory_mib=MEMORY_MIB,
-                timeout_s=seconds + _AROUND_S,
+                timeout_s=_BOOT_S + limits.verdict_s,
+                silence_s=_SILENCE_S,
                 on_line=console.append,
             )
         except (TargetError, InfraError) as error:

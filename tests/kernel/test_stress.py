@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from lmk.kernel.bases import DEFAULT_BASE
-from lmk.kernel.stress import read_console, run_stress, splats
+from lmk.kernel.stress import Limits, read_console, run_stress, splats
 from tests.kernel.guest import Target
 
 GOOD = """\
 [    0.100000] Linux version 6.12.0
 ok 61 an mmu notifier would block: EAGAIN
-stress: selftest 0
+stress: selftest 0 after 9 s
 stress: seconds 10 rounds 5 forks 1 execs 0 pagings 0 frozen 0 ooms 0 cgroups 0
 stress: answers process_reap 0 7
 [   12.000000] Memory cgroup out of memory: Killed process 12 (kernel-stress)
@@ -57,6 +59,38 @@ def test_not_getting_to_the_end_is_a_failure() -> None:
     cut = GOOD[: GOOD.index("stress: seconds 20")]
     assert read_console(cut, selftest=True).bad == ("the stress did not get to its end",)
     assert read_console(GOOD.replace("1\n", "0\n"), selftest=True).bad == ("lockdep turned itself off",)
+
+
+@pytest.mark.parametrize("seconds", [1, 20, 60, 240, 600, 3600])
+def test_the_verdict_is_never_far_away(seconds: int) -> None:
+    limits = Limits.of(seconds)
+    assert limits.verdict_s <= max(1.5 * seconds, seconds + 120)
+    # A selftest as slow as it may be, the rounds it leaves time for, one that hangs at the end, the balance.
+    slowest_s = limits.selftest_s + max(seconds - limits.selftest_s, limits.rounds_s) + min(seconds // 2, limits.hang_s)
+    assert slowest_s <= limits.verdict_s
+    # A quick selftest, and a round that hangs from the last moment on.
+    assert seconds + limits.hang_s + 20 <= limits.verdict_s
+    assert limits.hang_s >= 60
+
+
+def test_a_hang_is_a_verdict_with_its_place() -> None:
+    line = "stress: BAD: hang: arena 1 (process 80) has been in round 7 for 80 s: waiting for the reapers, victim 93\n"
+    stacks = "stress: stack: process 80 thread 81 state D\nstress: stack:   [<0>] process_reap+0x1/0x2\n"
+    cut = GOOD[: GOOD.index("stress: PASSED")] + line + stacks + "stress: exit 1\n debug_locks:   1\n"
+    result = read_console(cut, selftest=True)
+    assert result.bad == (line.removeprefix("stress: BAD: ").strip(), "the stress did not get to its end")
+    assert result.stacks == ("process 80 thread 81 state D", "  [<0>] process_reap+0x1/0x2")
+
+
+def test_a_selftest_that_was_too_slow_is_a_failure() -> None:
+    slow = GOOD.replace("selftest 0 after 9 s", "selftest 137 after 120 s")
+    assert read_console(slow, selftest=True).bad == ("process_reap_test did not pass (exit code 137 after 120 s)",)
+
+
+def test_the_script_is_one() -> None:
+    text = Limits.of(240).script(7)
+    subprocess.run(["sh", "-n", "-c", text], check=True, timeout=10)
+    assert "/kernel-stress $left 7 /mnt 80" in text
 
 
 def test_times_are_left_out() -> None:

@@ -24,8 +24,13 @@ enum call { CALL_REAP, CALL_MRELEASE, CALL_CGROUP_REAP, CALLS };
 /* What all processes of a run count in; shared memory. */
 struct tally {
 	_Atomic uint64_t rounds, answers[CALLS][134], forks, execs, pagings, frozen, ooms, cgroups;
-	_Atomic uint64_t last_round_ms[ARENAS];
+	_Atomic uint64_t skipped_ms; /* the whole machine stood still */
 	_Atomic int bad;
+	struct {
+		_Atomic uint64_t rounds, since_ms;
+		const char *volatile doing; /* a literal: arenas never exec */
+		_Atomic pid_t victim;
+	} arenas[ARENAS];
 };
 
 /* One victim: how it looks is drawn in random_shape(). */
@@ -49,7 +54,8 @@ extern struct tally *tally;
 extern const char *disk; /* a directory on a file system that may be frozen; NULL: none */
 
 /* kernel_stress.c */
-uint64_t now_ms(void);
+uint64_t now_ms(void); /* without the time in which the machine stood still */
+void now_doing(unsigned arena, const char *what, pid_t victim); /* for who finds that the arena hangs */
 uint64_t draw(uint64_t below); /* 0 .. below-1, from the process's own seed */
 bool chance(unsigned percent);
 void seed(uint64_t value);
@@ -64,6 +70,9 @@ void inject_faults(bool on); /* failing allocations, for the calling thread */
 void random_shape(struct shape *shape);
 void be_victim(const struct shape *shape, struct round *round) __attribute__((noreturn));
 int be_execed(void); /* what an exec of ourselves runs */
+
+/* stress_hang.c */
+void explain_hang(unsigned arena, pid_t pid, unsigned seconds);
 
 /* stress_round.c */
 void one_round(unsigned arena, struct round *round);

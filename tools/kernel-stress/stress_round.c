@@ -199,13 +199,16 @@ static void single_round(unsigned arena, struct round *round)
 
 	hold.traced = !hold.frozen_v1 && chance(15);
 	random_shape(&shape);
+	now_doing(arena, "starting the victim", 0);
 	pid = start_process(&shape, round);
 	if (pid < 0)
 		return;
 	pidfd = syscall(NR_PIDFD_OPEN, pid, 0);
 	if (!chance(20))
 		wait_ready(round);
+	now_doing(arena, "stopping, freezing or tracing it", pid);
 	apply_hold(&hold, arena, pid);
+	now_doing(arena, "starting readers and reapers", pid);
 	for (i = 0; i < 2; i++)
 		readers[i] = chance(30) ? start_reader(pid) : 0;
 	for (i = 0; i < count; i++) {
@@ -218,14 +221,17 @@ static void single_round(unsigned arena, struct round *round)
 	nap_us(draw(1000));
 	syscall(NR_PIDFD_SEND_SIGNAL, pidfd, SIGKILL, NULL, 0);
 	killed = true;
+	now_doing(arena, "waiting for the reapers", pid);
 	for (i = 0; i < count; i++)
 		pthread_join(reapers[i].thread, NULL);
+	now_doing(arena, "thawing it", pid);
 	lift_hold(&hold);
 	round->stop = true;
 	for (i = 0; i < 2; i++) {
 		if (readers[i] > 0)
 			kill(readers[i], SIGKILL);
 	}
+	now_doing(arena, "waiting for the end of victim, sharers and readers", pid);
 	wait_for_all();
 	close(pidfd);
 }
@@ -301,6 +307,7 @@ static void cgroup_round(unsigned arena, struct round *round)
 	in_directory(path, sizeof(path), directory, "cgroup.reap");
 	in_kernel = access(path, W_OK) == 0;
 	in_directory(path, sizeof(path), directory, "cgroup.procs");
+	now_doing(arena, "filling a cgroup", 0);
 	for (i = 0; i < victims; i++) {
 		pid_t pid;
 
@@ -320,6 +327,7 @@ static void cgroup_round(unsigned arena, struct round *round)
 		writers[i] = (struct writer){ .directory = directory, .delay_us = draw(1000), .failing = chance(25) };
 		pthread_create(&writers[i].thread, NULL, write_reap, &writers[i]);
 	}
+	now_doing(arena, in_kernel ? "waiting for the writers of cgroup.reap" : "killing and reaping one by one", 0);
 	if (!in_kernel)
 		reap_one_by_one(pidfds, victims);
 	for (i = 0; in_kernel && i < count; i++)
@@ -327,10 +335,12 @@ static void cgroup_round(unsigned arena, struct round *round)
 	if (frozen)
 		put_in(directory, "cgroup.freeze", "0");
 	round->stop = true;
+	now_doing(arena, "waiting until the cgroup is empty", 0);
 	if (in_kernel && !cgroup_is_empty(directory))
 		complain("processes escaped from cgroup.reap");
 	for (i = 0; i < victims; i++)
 		syscall(NR_PIDFD_SEND_SIGNAL, pidfds[i], SIGKILL, NULL, 0);
+	now_doing(arena, "waiting for the end of the cgroup's processes", 0);
 	wait_for_all();
 	for (i = 0; i < victims; i++)
 		close(pidfds[i]);

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from lmk import resources
 from lmk.cli.main import report_error
 from lmk.cli.terminal import shown_progress
 from lmk.errors import LmkError, UserError
@@ -32,25 +33,40 @@ def main(argv: list[str] | None = None) -> int:
     except LmkError as error:
         report_error(error, as_json=args.json)
         return error.exit_code
-    if args.console is not None:
-        args.console.write_text(result.console)
-    _show(result, kernel.release, as_json=args.json)
+    console = args.console
+    if console is None and result.bad:
+        console = resources.cache_dir("kernel", "stress") / f"console-{kernel.release}.txt"
+    if console is not None:
+        console.write_text(result.console)
+    _show(result, kernel.release, console, as_json=args.json)
     return 1 if result.bad else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tools/stress-kernel", description=__doc__)
     parser.add_argument("--base", default=DEFAULT_BASE, metavar="BASE", help=f"one of {', '.join(BASES)}")
-    parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long (default 10)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=10.0,
+        metavar="N",
+        help="how long (default 10); the verdict comes after half as long again at most, or two minutes more",
+    )
     parser.add_argument("--seed", type=int, default=int(time.time()), metavar="N", help="of the random choices")
-    parser.add_argument("--console", type=Path, metavar="FILE", help="keep the guest's whole console")
+    parser.add_argument(
+        "--console",
+        type=Path,
+        metavar="FILE",
+        help="keep the guest's whole console (default: in the cache, on failure)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
-def _show(result: StressResult, release: str, *, as_json: bool) -> None:
+def _show(result: StressResult, release: str, console: Path | None, *, as_json: bool) -> None:
     if as_json:
         facts = {"release": release, "passed": not result.bad, "bad": list(result.bad), "eagain": result.eagain}
+        facts |= {"stacks": list(result.stacks), "console": str(console) if console else None}
         print(json.dumps({"schema": 1, **facts, "counts": result.counts, "answers": result.answers}))
         return
     print(f"{release}: " + ", ".join(f"{name} {number}" for name, number in result.counts.items()))
@@ -62,7 +78,11 @@ def _show(result: StressResult, release: str, *, as_json: bool) -> None:
     for line in result.bad[:SHOWN_MAX]:
         print(f"  BAD: {line}")
     if len(result.bad) > SHOWN_MAX:
-        print(f"  and {len(result.bad) - SHOWN_MAX} more (--console FILE keeps everything)")
+        print(f"  and {len(result.bad) - SHOWN_MAX} more")
+    for line in result.stacks:
+        print(f"  {line}")
+    if console is not None:
+        print(f"console: {console}")
     print("FAILED" if result.bad else "PASSED")
 
 
