@@ -98,7 +98,10 @@ def run_bench(
     found: dict[str, Rows] = {}
     kept: dict[str, str] = {}
     for step in steps:
-        known = None if fresh else results.load(step)
+        # All of them first: an interrupted fresh run goes on without --fresh.
+        if fresh:
+            results.forget(step)
+        known = results.load(step)
         if known is not None:
             found[step.name], kept[step.name] = known
             progress(f"{step.name}: kept from {known[1]}", len(found) / len(steps))

@@ -64,7 +64,7 @@ def plan(parts: Sequence[str], processes: Sequence[int], rounds: int) -> list[St
     sharing = ("sharing", *map(str, processes))
     counted_sharing = ("sharing", *map(str, _INSTRUCTION_PROCESSES))
     steps = {
-        "groups": [Step(name=f"groups: {name}", arguments=("groups", name), limit_s=120) for name in SCENES],
+        "groups": [Step(name=f"groups: {name}", arguments=("groups", name), limit_s=300) for name in SCENES],
         "speed": [Step(name="speed", arguments=("speed",), limit_s=120)],
         "verdicts": [Step(name="verdicts", arguments=("verdicts", str(rounds), str(_SEED)), limit_s=60)],
         "sharing": [Step(name="sharing", arguments=sharing, limit_s=240)],
@@ -180,6 +180,10 @@ class Results:
             return kept["rows"], kept["measured"]
         except (OSError, ValueError, KeyError):
             return None
+
+    def forget(self, step: Step) -> None:
+        """Measure it again."""
+        self._file(step).unlink(missing_ok=True)
 
     def store(self, measured: Measured, when: str) -> None:
         """Keep a finished step, whole or not at all."""

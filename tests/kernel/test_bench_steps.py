@@ -178,6 +178,11 @@ def test_an_interrupted_run_goes_on(run: Callable[..., tuple[bench.BenchRows, li
     assert (asked, list(rows.kept)) == ([], ["speed", "verdicts"])
     rows, asked = run([says(*SPEED_LINES, *VERDICTS_LINES)], fresh=True)
     assert (asked, rows.kept) == (["speed verdicts"], {})
+    # An interrupted fresh run, too, goes on with what it had not come to.
+    with pytest.raises(KeyboardInterrupt):
+        run([goes_down(*SPEED_LINES, error=KeyboardInterrupt())], fresh=True)  # type: ignore[arg-type]
+    _, asked = run([says(*VERDICTS_LINES)])
+    assert asked == ["verdicts"]
 
 
 def test_another_guest_goes_on_after_the_step_that_ended_one(

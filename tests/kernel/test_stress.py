@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from pathlib import Path
 
+import attrs
 import pytest
 
 from lmk.kernel.bases import DEFAULT_BASE
-from lmk.kernel.stress import Limits, read_console, run_stress, splats
-from tests.kernel.guest import Target
+from lmk.kernel.stress import Limits, build_stress, read_console, run_stress, splats
+from lmk.kernel.trial import run_trial
+from tests.kernel.guest import Target, ext4_image
 
 GOOD = """\
 [    0.100000] Linux version 6.12.0
@@ -103,3 +107,20 @@ def test_a_short_stress_of_the_debug_kernel() -> None:
     assert result.bad == (), result.console[-5000:]
     assert result.counts["rounds"] > 0
     assert result.answers["process_reap"].get(0, 0) > 0
+
+
+@pytest.mark.emulator
+def test_a_round_that_does_not_end_is_explained(tmp_path: Path) -> None:
+    """No second is given to a round, and so the first look finds one that hangs."""
+    kernel = Target(base=DEFAULT_BASE).kernel()
+    files = {"/kernel-stress": build_stress(kernel.arch).read_bytes(), "/ext4.img": ext4_image(tmp_path)}
+    text = attrs.evolve(Limits.of(60), hang_s=0).script(1)
+    result = read_console(run_trial(kernel, text, files, memory_mib=2048, silence_s=120).console, selftest=False)
+    (hang,) = (line for line in result.bad if line.startswith("hang: "))
+    assert re.fullmatch(
+        r"hang: arena \d \(process \d+\) has been in round \d+ for 0 s: [a-z, .']+, victim \d+", hang
+    ), hang
+    assert result.bad == (hang, "the stress did not get to its end")
+    # Who waits for the arena, in the kernel: the arena itself, at least.
+    assert any("state" in line for line in result.stacks), result.console[-3000:]
+    assert "sysrq: Show State" in result.console

@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     except LmkError as error:
         report_error(error, as_json=False)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with what is left", file=sys.stderr)
+        return 130
     print("\n\n".join(bad) or f"the series for {args.base} is in order")
     return 1 if bad else 0
 
