@@ -318,19 +318,26 @@ class Machine:
         for runner in runners:
             if runner.io_waiting:
                 readers += 1
-        self._share = (max(1, len(runners) - readers), self.cpus)
-        self._readers = max(1, readers)
+        self._share = (len(runners) - readers or 1, self.cpus)
+        self._readers = readers or 1
         span_ns = self._span(runners, limit_ns)
         self._direct_now = False
-        # The load balancer (kernel/sched/fair.c) spreads who runs over the CPUs; who sleeps counts where it ran.
-        lanes = self._spread(runners)
-        usages = [(lane, runner.run(self, span_ns)) for lane, runner in zip(lanes, runners, strict=True)]
+        if len(runners) == 1:
+            runner = runners[0]
+            usages = [(runner.lane, runner.run(self, span_ns))]
+        else:
+            # The load balancer (kernel/sched/fair.c) spreads who runs over the CPUs; who sleeps counts where it ran.
+            lanes = self._spread(runners)
+            usages = [(lane, runner.run(self, span_ns)) for lane, runner in zip(lanes, runners, strict=True)]
         if not self._direct_now:
             self._end_direct()
         self.now_ns += span_ns
         # Whichever CPUs it woke on: each has its part, and while it runs there nobody else's stall is full.
-        looking_ns = min(self._policy_ns, span_ns)
-        self._policy_ns -= looking_ns
+        looking_ns = self._policy_ns
+        if looking_ns:
+            if looking_ns > span_ns:
+                looking_ns = span_ns
+            self._policy_ns -= looking_ns
         self._account(self.psi, usages, span_ns, looking_ns // self.cpus)
         if self._apps_psi is not None:
             own = [usage for runner, usage in zip(runners, usages, strict=True) if runner.of_app]
@@ -343,8 +350,6 @@ class Machine:
             self.memory.disturbed = {}
 
     def _spread(self, runners: list[Runner]) -> list[int]:
-        if len(runners) == 1:
-            return [runners[0].lane]
         load = [0] * self.cpus
         lanes = []
         for runner in runners:
@@ -366,10 +371,18 @@ class Machine:
             if runner.writes_memory:
                 writers += 1
         if writers:
-            room = 0 if self.kswapd.awake else self.memory.zones.room(LOW)
-            until_low_ns = (room + 1) * self.wall_ns(self.calibration.fault_ns) // writers
-            span_ns = min(span_ns, max(until_low_ns, STEP_MAX_NS if self.kswapd.awake else STEP_MIN_NS))
-        return max(1, min(span_ns, limit_ns))
+            if self.kswapd.awake:
+                most_ns = self.wall_ns(self.calibration.fault_ns) // writers
+                if most_ns < STEP_MAX_NS:
+                    most_ns = STEP_MAX_NS
+            else:
+                room = self.memory.zones.room(LOW)
+                most_ns = (room + 1) * self.wall_ns(self.calibration.fault_ns) // writers
+                if most_ns < STEP_MIN_NS:
+                    most_ns = STEP_MIN_NS
+            if most_ns < span_ns:
+                span_ns = most_ns
+        return span_ns if span_ns > 0 else 1
 
     def _account(self, psi: Psi, usages: list[tuple[int, Usage]], span_ns: int, looking_ns: int) -> None:
         """What each CPU did, for PSI (psi_group_change, test_states: full while nobody runs who is not stalled)."""
@@ -412,12 +425,27 @@ def _shared(usages: list[Usage], span_ns: int, wanted: int, cpus: int) -> tuple[
             io = usage.io
         if usage.io_stall > io_stall:
             io_stall = usage.io_stall
-    divisor = max(cpus, wanted)
-    run = min(span_ns, run_sum * cpus // divisor)
-    stall_wall = min(span_ns, stall_sum + stall_io_sum)
-    stall_cpu = min(run, stall_sum * cpus // divisor)
-    io, io_stall = min(span_ns, io), min(span_ns, io_stall)
+    divisor = wanted if wanted > cpus else cpus
+    run = run_sum * cpus // divisor
+    if run > span_ns:
+        run = span_ns
+    stall_wall = stall_sum + stall_io_sum
+    if stall_wall > span_ns:
+        stall_wall = span_ns
+    stall_cpu = stall_sum * cpus // divisor
+    if stall_cpu > run:
+        stall_cpu = run
+    if io > span_ns:
+        io = span_ns
+    if io_stall > span_ns:
+        io_stall = span_ns
     idle = span_ns - run
-    busy = min(span_ns, run + min(idle, io))
-    waiting = span_ns if wanted > cpus else min(span_ns, max(0, run_sum - run))
-    return stall_wall, stall_cpu + min(idle, io_stall), io, min(idle, io), waiting, busy
+    io_full = io if io < idle else idle
+    stall_idle = io_stall if io_stall < idle else idle
+    if wanted > cpus:
+        waiting = span_ns
+    else:
+        waiting = run_sum - run if run_sum > run else 0
+        if waiting > span_ns:
+            waiting = span_ns
+    return stall_wall, stall_cpu + stall_idle, io, io_full, waiting, run + io_full

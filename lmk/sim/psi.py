@@ -26,6 +26,7 @@ _WINDOW_MAX_US = 10_000_000
 _EXP = (1677, 1981, 2034)
 _FSHIFT = 11
 _FIXED_1 = 1 << _FSHIFT
+_EXP_AND_REST = tuple((exp, _FIXED_1 - exp) for exp in _EXP)
 
 _NONE = [0, 0, 0]
 
@@ -101,10 +102,16 @@ class Psi:
         if now_ns >= self._next_average_ns:
             self._catch_up(now_ns)
         times = self._times[cpu]
-        for state, span in enumerate(spans):
-            if span:
-                times[state] += span
-        if self._triggers and self.poll_at_ns is None and (spans[MEM_SOME] or spans[MEM_FULL]):
+        some, full, io_some, io_full, waiting, busy = spans
+        # Most spans are of tasks that only run.
+        if some or io_some or waiting:
+            times[0] += some
+            times[1] += full
+            times[2] += io_some
+            times[3] += io_full
+            times[4] += waiting
+        times[_NONIDLE] += busy
+        if some and self.poll_at_ns is None and self._triggers:
             self.poll_at_ns = now_ns + JIFFY_NS
 
     # ---- triggers
@@ -249,14 +256,13 @@ class Psi:
                 sample = period
             self._average_totals[state] += sample
             self._calm = False
-            active = sample * 100 // max(1, period) * _FIXED_1
+            active = sample * 100 // (period or 1) * _FIXED_1
             if slept is not None:
                 averages[:] = [load * exp // _FIXED_1 for load, exp in zip(averages, slept, strict=True)]
             # calc_load
-            averages[:] = [
-                (load * exp + active * (_FIXED_1 - exp) + (_FIXED_1 - 1 if active >= load else 0)) // _FIXED_1
-                for load, exp in zip(averages, _EXP, strict=True)
-            ]
+            for at, (exp, rest) in enumerate(_EXP_AND_REST):
+                load = averages[at]
+                averages[at] = (load * exp + active * rest + (_FIXED_1 - 1 if active >= load else 0)) >> _FSHIFT
 
 
 def _power(base: int, exponent: int) -> int:

@@ -40,8 +40,11 @@ class Storage:
         of the one before is being mapped."""
         read_ns = self._request_ns
         if self._limit_ns and self._level(now_ns) >= self._burst_ns:
-            read_ns = max(read_ns, self._limit_ns * readers)
-        return max(0, read_ns - _AHEAD_PAGES * cpu_ns) // READ_AROUND_PAGES
+            limit_ns = self._limit_ns * readers
+            if limit_ns > read_ns:
+                read_ns = limit_ns
+        wait_ns = read_ns - _AHEAD_PAGES * cpu_ns
+        return wait_ns // READ_AROUND_PAGES if wait_ns > 0 else 0
 
     def note(self, pages: int, now_ns: int) -> None:
         """So many pages were read."""
@@ -49,4 +52,5 @@ class Storage:
         self._level_at_ns = now_ns
 
     def _level(self, now_ns: int) -> int:
-        return max(0, self._level_ns - (now_ns - self._level_at_ns))
+        level_ns = self._level_ns + self._level_at_ns - now_ns
+        return level_ns if level_ns > 0 else 0

@@ -86,12 +86,13 @@ class Zones:
             return
         for mark in (LOW, MIN):
             for zone in self._top_down:
-                part = min(pages, zone.free - zone.user_marks[mark])
+                part = zone.free - zone.user_marks[mark]
+                if part >= pages:
+                    zone.free -= pages
+                    return
                 if part > 0:
                     zone.free -= part
                     pages -= part
-            if not pages:
-                return
         for zone in self._top_down:
             part = min(pages, zone.free)
             zone.free -= part
