@@ -56,6 +56,9 @@ class Lru(Protocol):
     def counts(self, kind: int) -> tuple[int, int]:
         """Active and inactive pages as /proc/meminfo reports them."""
 
+    def total(self, kind: int) -> int:
+        """Active and inactive together."""
+
     def mark(self, region: Region) -> int:
         """The reclaim clock, to be remembered for evicted pages."""
 

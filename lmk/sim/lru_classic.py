@@ -93,6 +93,10 @@ class ClassicLru:
         """See ``Lru``."""
         return self._active[kind].pages, self._inactive[kind].pages
 
+    def total(self, kind: int) -> int:
+        """See ``Lru``."""
+        return self._active[kind].pages + self._inactive[kind].pages
+
     def mark(self, region: Region) -> int:  # noqa: ARG002
         """See ``Lru``."""
         return self._nonresident_age

@@ -79,6 +79,10 @@ class GenerationLru:
         active = sizes[self._max] + sizes.get(self._max - 1, 0)
         return active, self._totals[kind] - active
 
+    def total(self, kind: int) -> int:
+        """See ``Lru``."""
+        return self._totals[kind]
+
     def mark(self, region: Region) -> int:
         """See ``Lru``: lru_gen_eviction stores min_seq."""
         return self._min[region.kind]

@@ -30,6 +30,8 @@ class MemcgLru:
         self._young: list[int] = []
         self._left = 0
         self._offline: set[int] = set()
+        #: Pages of each kind on all lists.
+        self._totals = [0, 0]
 
     @property
     def refilled(self) -> int:
@@ -38,10 +40,12 @@ class MemcgLru:
 
     def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:
         """See ``Lru``."""
+        self._totals[region.kind] += pages
         self._group(region).add(region, pages, refault=refault, now_ns=now_ns)
 
     def remove(self, region: Region, pages: int) -> None:
         """See ``Lru``."""
+        self._totals[region.kind] -= pages
         self._group(region).remove(region, pages)
 
     def follow(self, region: Region) -> None:
@@ -56,6 +60,10 @@ class MemcgLru:
             active += some_active
             inactive += some_inactive
         return active, inactive
+
+    def total(self, kind: int) -> int:
+        """See ``Lru``."""
+        return self._totals[kind]
 
     def mark(self, region: Region) -> int:
         """See ``Lru``."""
@@ -80,7 +88,10 @@ class MemcgLru:
                 self._left = self._visit(key, can_swap=can_swap, kswapd=kswapd)
             if self._left > 0:
                 batch = group.isolate(min(want, self._left), can_swap=can_swap, kswapd=kswapd, now_ns=now_ns)
-                self._left -= batch.pages + batch.kept
+                taken = batch.pages
+                if taken:
+                    self._totals[batch.victims[0][0].kind] -= taken
+                self._left -= taken + batch.kept
                 if batch.aged and key not in self._offline:
                     self._leave_alone()
                 elif self._left <= 0:
@@ -97,7 +108,7 @@ class MemcgLru:
 
     def _visit(self, key: int, *, can_swap: bool, kswapd: bool) -> int:
         group = self._groups[key]
-        pages = sum(group.counts(FILE)) + (sum(group.counts(ANON)) if can_swap else 0)
+        pages = group.total(FILE) + (group.total(ANON) if can_swap else 0)
         if not pages:
             return 0
         if key in self._offline:
@@ -108,7 +119,7 @@ class MemcgLru:
     def _leave_alone(self) -> None:
         key = self._round.pop(0)
         self._left = 0
-        if key in self._offline and not any(sum(self._groups[key].counts(kind)) for kind in (ANON, FILE)):
+        if key in self._offline and not any(self._groups[key].total(kind) for kind in (ANON, FILE)):
             self._offline.discard(key)
             del self._groups[key]
         else:

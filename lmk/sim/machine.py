@@ -159,6 +159,8 @@ class Machine:
         # Whether somebody reclaims directly, and whether somebody did in this step.
         self._direct = self._direct_now = False
         self._storage = Storage(config, calibration)
+        #: What a file page takes of its reader's CPU.
+        self.read_cpu_ns = calibration.file_fault_ns + calibration.file_read_ns
         self._readers = 1
 
     # ---- events

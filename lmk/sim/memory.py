@@ -132,8 +132,7 @@ class Memory:
 
     def available_pages(self) -> int:
         """MemAvailable."""
-        active, inactive = self.lru.counts(FILE)
-        return self.zones.available(active + inactive, 0)
+        return self.zones.available(self.lru.total(FILE), 0)
 
     # ---- faults; the caller has made sure that there is room
 
@@ -168,21 +167,22 @@ class Memory:
     def read_file(self, region: Region, pages: int, refaulted: int, now_ns: int) -> bool:
         """File pages are read, ``refaulted`` of them again. Returns whether waiting for them is a memory stall."""
         stall = False
+        events = self.events
         if refaulted:
             stall = self.lru.note_refault(region, refaulted)
             region.out -= refaulted
+            events.refault_file += refaulted
+            if stall:
+                events.restore_file += refaulted
         self.zones.take(pages)
         region.resident += pages
         self.file_pages += pages
         self.lru.add(region, pages, refault=refaulted * 2 > pages, now_ns=now_ns)
         self.revision += 1
-        events = self.events
         # fault_around_bytes, 64 KiB (mm/memory.c)
         events.pgfault += -(-pages // 16)
         events.pgmajfault += -(-pages // SWAP_CLUSTER_MAX)
         events.pgpgin_kib += pages * PAGE_KIB
-        events.refault_file += refaulted
-        events.restore_file += refaulted if stall else 0
         return stall
 
     def _arrive(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:

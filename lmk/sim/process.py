@@ -225,22 +225,29 @@ class SimProcess:
         region, faults = job.region, job.faults
         assert region is not None
         # What is out lies where the next touch comes.
-        missing = region.out + region.absent if region.kind == FILE else region.out
+        missing = region.out
+        is_file = region.kind == FILE
+        if is_file:
+            # region.absent, spelt out
+            never_read = region.pages - region.resident - missing
+            if never_read > 0:
+                missing += never_read
         if faults < 0:
             faults = job.pages if job.pages < missing else missing
-            if faults and region.kind == FILE:
+            if faults and is_file:
                 first_ns = min(wall, machine.calibration.storage_request_us * NS_PER_US)
                 usage.io += first_ns
                 wall -= first_ns
         job.faults = before = faults if faults < missing else missing
         if before:
-            wall = (self._read if region.kind == FILE else self._swap_in)(machine, job, region, wall, usage)
+            wall = (self._read if is_file else self._swap_in)(machine, job, region, wall, usage)
             job.pages -= before - job.faults
             return wall
         # The rest is there: touching it only sets accessed bits.
-        region.touch(min(job.pages, region.resident), machine.now_ns)
+        there = job.pages if job.pages < region.resident else region.resident
+        region.touch(there, machine.now_ns)
         machine.memory.lru.follow(region)
-        wall -= machine.wall_ns(min(job.pages, region.resident) * machine.calibration.touch_ns)
+        wall -= machine.wall_ns(there * machine.calibration.touch_ns)
         self.jobs.popleft()
         return wall
 
@@ -256,8 +263,7 @@ class SimProcess:
 
     def _read(self, machine: Machine, job: Job, region: Region, wall: int, usage: Usage) -> int:
         self.io_waiting = True
-        calibration = machine.calibration
-        cpu_ns = machine.wall_ns(calibration.file_fault_ns + calibration.file_read_ns)
+        cpu_ns = machine.wall_ns(machine.read_cpu_ns)
         wait_ns = machine.read_wait_ns(cpu_ns)
         pages, left = self._allocate(machine, job.faults, wait_ns + cpu_ns, wall, usage)
         if pages:
