@@ -283,6 +283,8 @@ def test_a_lost_connection_is_covered_at_once_and_a_new_host_learns_it(helper: L
                 failsafe = expect(again, Failsafe)[1]
                 assert failsafe.reason == FailsafeReason.HANGUP
                 assert [kill.pid for kill in failsafe.kills] == [app.pid]
+                # Told at once, the story would often lack its end.
+                assert failsafe.kills[0].exit_ns > failsafe.kills[0].signal_ns
                 assert expect(again, Control)[1].flags & ControlFlag.HANDLED
                 assert expect(again, ControlConnection)[1].event == ControlEvent.CONNECT
 
@@ -295,6 +297,16 @@ def test_a_kernel_without_triggers_is_polled(tmp_path: Path) -> None:
         time.sleep(0.5)
         assert not dead(app)
         proc.write("meminfo", "MemTotal: 2048000 kB\nMemAvailable: 60000 kB\nSwapTotal: 1000 kB\nSwapFree: 10 kB\n")
+        wait_until(lambda: dead(app), "the kill")
+
+
+def test_memory_is_looked_at_without_a_trigger(helper: LocalHelper, proc: ProcRoot) -> None:
+    with apps(proc, 900) as (app,):
+        with helper.connect(SERVING) as stream:
+            watch(stream, (app, 900))
+        wait_until(lambda: "fail-safe" in helper.log_file.read_text(), "the fail-safe")
+        proc.write("meminfo", "MemTotal: 2048000 kB\nMemAvailable: 60000 kB\nSwapTotal: 1000 kB\nSwapFree: 10 kB\n")
+        # The trigger exists and stays silent: swap is full, and nobody has stalled long enough yet.
         wait_until(lambda: dead(app), "the kill")
 
 

@@ -187,7 +187,6 @@ def test_a_kernel_oom_kill_is_seen(device: QemuGuest, process: HelperProcess) ->
         assert len({oom.source for oom in ooms}) == 2 and len({oom.pid for oom in ooms}) == 1
 
 
-@pytest.mark.slow  # not for its length: on a busy host the kernel's OOM killer is sometimes first, and why is not known
 def test_without_host_the_failsafe_keeps_the_oom_killer_away(device: QemuGuest, process: HelperProcess) -> None:
     device.adb.check_shell("dmesg -C")  # other tests on this guest may have run out of memory on purpose
     with process.connect() as stream:

@@ -174,6 +174,8 @@ struct proc_memory {
 };
 /* 0 or -errno; lines that a zombie lacks count as 0. */
 int proc_memory(int32_t pid, const struct process *known, struct proc_memory *ret_memory);
+/* The same as the last sample saw it, if that is fresh: reading status costs a third of a millisecond. */
+int proc_memory_sampled(int32_t pid, const struct process *known, struct proc_memory *ret_memory);
 /* The first word of the command line, else comm. */
 void proc_name(int32_t pid, char *name, size_t size);
 int64_t proc_meminfo_kib(const char *key);	/* "MemTotal:", or -1 */
@@ -219,6 +221,7 @@ void kill_exited(uint32_t slot);
 void kill_reaped(void);
 int64_t kill_tick(int64_t now_ns);
 bool kill_pending(void);
+bool kill_story_open(void);
 
 struct reap_job {
 	uint32_t slot, generation;

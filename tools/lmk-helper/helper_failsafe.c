@@ -16,8 +16,6 @@
 #include <unistd.h>
 
 #define POLL_NS (100 * NS_PER_MS)
-#define POLL_RUN_NS NS_PER_S
-#define BLIND_POLL_NS (200 * NS_PER_MS)	/* where the kernel takes no trigger */
 #define CRITICAL_AVAILABLE_PCT 5
 #define CRITICAL_SWAP_FREE_PCT 10
 #define CONNECT_STEP_NS (50 * NS_PER_MS)
@@ -27,7 +25,9 @@
 static struct {
 	int trigger_fd;
 	bool is_fifo;
-	int64_t gone_ns, next_poll_ns, poll_until_ns, last_kill_ns;
+	int64_t gone_ns, next_poll_ns, last_kill_ns;
+	bool report_due;
+	int64_t report_by_ns;
 } self;
 
 enum handback_step { BACK_IDLE, BACK_SERVICES, BACK_CONNECT };
@@ -99,28 +99,42 @@ void failsafe_host_gone(void)
 		enter(WHY_HANGUP);
 }
 
-void failsafe_host_heard(void)
+/* Once the last victim's reap and exit are known, or after as long as any kill is waited for. */
+static int64_t report_tick(int64_t now_ns)
 {
 	struct out *out;
 
+	if (!self.report_due || !host_connected())
+		return INT64_MAX;
+	if (now_ns < self.report_by_ns && kill_story_open())
+		return self.report_by_ns;
+	out = host_begin(MSG_FAILSAFE, 0);
+	if (out) {
+		out_failsafe(out, &shared->failsafe, shared->failsafe_kills, shared->failsafe_kill_count);
+		host_end(true);
+	}
+	/* If that failed the connection is gone and the next host gets the story. */
+	if (!host_connected())
+		return INT64_MAX;
+	self.report_due = false;
+	shared->failsafe_kill_count = 0;
+	memset(&shared->failsafe, 0, sizeof(shared->failsafe));
+	return INT64_MAX;
+}
+
+void failsafe_host_heard(void)
+{
 	if (back.step != BACK_IDLE)
 		return;
 	if (shared->failsafe_active) {
+		shared->failsafe_active = 0;
 		shared->failsafe.left_ns = lmk_now_ns();
-		out = host_begin(MSG_FAILSAFE, 0);
-		if (out) {
-			out_failsafe(out, &shared->failsafe, shared->failsafe_kills, shared->failsafe_kill_count);
-			host_end(true);
-		}
+		self.report_due = true;
+		self.report_by_ns = shared->failsafe.left_ns + (int64_t)shared->settings.reap_timeout_ms * NS_PER_MS;
 		say('I', "host is back");
 	}
+	report_tick(lmk_now_ns());
 	lmkd_replay_handled();
-	/* If that failed the connection is gone and the next host gets the story. */
-	if (!host_connected())
-		return;
-	shared->failsafe_active = 0;
-	shared->failsafe_kill_count = 0;
-	memset(&shared->failsafe, 0, sizeof(shared->failsafe));
 }
 
 int failsafe_arm(void)
@@ -151,10 +165,9 @@ int failsafe_arm(void)
 static bool memory_critical(void)
 {
 	int64_t total = proc_meminfo_kib("MemTotal:"), available = proc_meminfo_kib("MemAvailable:");
-	int64_t swap_total = proc_meminfo_kib("SwapTotal:"), swap_free = proc_meminfo_kib("SwapFree:");
 
 	return total > 0 && available >= 0 && available * 100 < total * CRITICAL_AVAILABLE_PCT &&
-	       swap_free * 100 <= swap_total * CRITICAL_SWAP_FREE_PCT;
+	       proc_meminfo_kib("SwapFree:") * 100 <= proc_meminfo_kib("SwapTotal:") * CRITICAL_SWAP_FREE_PCT;
 }
 
 static struct wire_failsafe_kill *new_record(void)
@@ -238,19 +251,16 @@ void failsafe_triggered(void)
 		trigger_drain(self.trigger_fd);
 	if (!killing())
 		return;
-	self.poll_until_ns = loop_wake_ns() + POLL_RUN_NS;
 	self.next_poll_ns = loop_wake_ns() + POLL_NS;
 	try_kill(loop_wake_ns());
 }
 
+/* All the time, not only after a trigger: with swap full and nothing left to reclaim the kernel gives up, and calls
+ * its OOM killer, before anybody has stalled for as long as the trigger asks. */
 static int64_t kill_poll(int64_t now_ns)
 {
-	bool blind = self.trigger_fd < 0;
-
-	if (!blind && now_ns >= self.poll_until_ns)
-		return INT64_MAX;
 	if (now_ns >= self.next_poll_ns) {
-		self.next_poll_ns = now_ns + (blind ? BLIND_POLL_NS : POLL_NS);
+		self.next_poll_ns = now_ns + POLL_NS;
 		if (memory_critical())
 			try_kill(now_ns);
 	}
@@ -405,12 +415,13 @@ static int64_t entry_tick(int64_t now_ns)
 
 int64_t failsafe_tick(int64_t now_ns)
 {
-	int64_t handback_ns = handback_tick(now_ns);
+	int64_t handback_ns = handback_tick(now_ns), report_ns = report_tick(now_ns);
 	int64_t own_ns = INT64_MAX;
 
 	if (!shared->failsafe_active)
 		own_ns = entry_tick(now_ns);
 	else if (killing())
 		own_ns = kill_poll(now_ns);
+	own_ns = own_ns < report_ns ? own_ns : report_ns;
 	return own_ns < handback_ns ? own_ns : handback_ns;
 }

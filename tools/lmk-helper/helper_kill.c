@@ -118,9 +118,14 @@ static int check_adj(const struct kill_wish *wish, int32_t pid, uint64_t start_t
 
 static void look_before(struct kill_slot *slot, const struct kill_wish *wish)
 {
+	const struct process *known = known_as(slot->story.pid, slot->story.start_ticks);
 	struct proc_memory memory;
 
-	proc_memory(slot->story.pid, known_as(slot->story.pid, slot->story.start_ticks), &memory);
+	/* What the decision saw will do for the story; a measurement wants the instant. */
+	if (wish->flags & KILL_MEASURE)
+		proc_memory(slot->story.pid, known, &memory);
+	else
+		proc_memory_sampled(slot->story.pid, known, &memory);
 	slot->story.anon_kib_before = memory.anon_kib;
 	slot->story.shmem_kib_before = memory.shmem_kib;
 	slot->story.swap_kib_before = memory.swap_kib;
@@ -355,11 +360,26 @@ int64_t kill_tick(int64_t now_ns)
 	return next_ns;
 }
 
-/* A victim that has not exited yet and has not been given up either. */
+static bool has_given(const struct kill_slot *slot)
+{
+	return slot->story.exit_ns ||
+	       (slot->reap_done && slot->story.method != REAP_NONE && slot->story.reap_error == 0);
+}
+
+/* A victim whose memory is not back yet and who has not been given up either. */
 bool kill_pending(void)
 {
 	for (size_t i = 0; i < KILLS_MAX; i++)
-		if (slots[i].used && !slots[i].told && !slots[i].story.exit_ns)
+		if (slots[i].used && !slots[i].told && !has_given(&slots[i]))
+			return true;
+	return false;
+}
+
+/* A kill of the fail-safe whose end is not known yet. */
+bool kill_story_open(void)
+{
+	for (size_t i = 0; i < KILLS_MAX; i++)
+		if (slots[i].used && !slots[i].told && slots[i].failsafe_index)
 			return true;
 	return false;
 }

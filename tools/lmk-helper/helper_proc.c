@@ -27,10 +27,15 @@ static bool is_procfs;	/* not a fake root */
 /* Likely victims stay the same from sample to sample, and opening a file costs twice as much as reading it. A
  * descriptor belongs to the process it was opened for, also when another one has got the number. */
 #define KEPT_PIDS 4
+#define STATUS_BYTES 2048	/* of a process with few groups; a longer text is not kept */
+#define STATUS_FRESH_NS (20 * NS_PER_MS)
 static struct kept_process {
 	uint32_t handle;	/* 0: free */
 	uint32_t used;
 	int fds[FIELD_COUNT];
+	/* The last status that went into a sample, for the kill that may come of it. */
+	char status[STATUS_BYTES];
+	int64_t status_ns;	/* 0: none */
 } kept_processes[KEPT_PIDS];
 static uint32_t kept_uses;
 
@@ -240,6 +245,7 @@ void proc_forget(uint32_t handle)
 		if (kept_process->handle != handle)
 			continue;
 		kept_process->handle = 0;
+		kept_process->status_ns = 0;
 		for (size_t field = 0; field < FIELD_COUNT; field++) {
 			if (kept_process->fds[field] >= 0)
 				close(kept_process->fds[field]);
@@ -316,6 +322,18 @@ static ssize_t read_field(int32_t pid, const struct process *process, unsigned f
 	return length;
 }
 
+static void keep_status(const struct process *process, const char *text, ssize_t length)
+{
+	struct kept_process *kept_process = keep(process);
+
+	kept_process->status_ns = 0;
+	if (length <= 0 || length >= STATUS_BYTES)
+		return;
+	memcpy(kept_process->status, text, (size_t)length);
+	kept_process->status[length] = '\0';
+	kept_process->status_ns = lmk_now_ns();
+}
+
 void proc_put_pid(struct out *out, int32_t pid, const struct process *process, uint16_t fields)
 {
 	struct wire_row row = { .pid = pid };
@@ -339,6 +357,8 @@ void proc_put_pid(struct out *out, int32_t pid, const struct process *process, u
 		length = read_field(pid, process, field, scratch, 16384, &op);
 		out_pid_text(out, (uint8_t)field, op, length < 0 ? (int)-length : 0, scratch,
 			     length < 0 ? 0 : (size_t)length);
+		if (process && field == FIELD_STATUS)
+			keep_status(process, scratch, length);
 		count++;
 	}
 	out_list_end(out, place, count);
@@ -438,7 +458,7 @@ int64_t proc_percpu_pages(char *buffer, size_t size)
 	return pages;
 }
 
-int proc_memory(int32_t pid, const struct process *known, struct proc_memory *ret_memory)
+static void parse_memory(const char *status, struct proc_memory *ret_memory)
 {
 	static const struct { const char *key; size_t offset; } LINES[] = {
 		{ "RssAnon:", offsetof(struct proc_memory, anon_kib) },
@@ -446,24 +466,41 @@ int proc_memory(int32_t pid, const struct process *known, struct proc_memory *re
 		{ "VmSwap:", offsetof(struct proc_memory, swap_kib) },
 		{ "VmRSS:", offsetof(struct proc_memory, rss_kib) },
 	};
+	int64_t value;
+
+	for (size_t i = 0; i < LMK_ARRAY_LEN(LINES); i++) {
+		/* A process without an mm (zombie) has no such lines: nothing is resident. */
+		value = 0;
+		lmk_find_number(status, LINES[i].key, &value);
+		*(int64_t *)((char *)ret_memory + LINES[i].offset) = value;
+	}
+	if (lmk_find_number(status, "Uid:", &value) == 0)
+		ret_memory->uid = (int32_t)value;
+	if (lmk_find_number(status, "Tgid:", &value) == 0)
+		ret_memory->tgid = (int32_t)value;
+}
+
+int proc_memory(int32_t pid, const struct process *known, struct proc_memory *ret_memory)
+{
 	char text[8192];
 	uint8_t op;
-	int64_t value;
 	ssize_t length = read_field(pid, known, FIELD_STATUS, text, sizeof(text), &op);
 
 	*ret_memory = (struct proc_memory){ -1, -1, -1, -1, -1, -1 };
 	if (length < 0)
 		return length == -ENOENT ? -ESRCH : (int)length;
-	for (size_t i = 0; i < LMK_ARRAY_LEN(LINES); i++) {
-		/* A process without an mm (zombie) has no such lines: nothing is resident. */
-		value = 0;
-		lmk_find_number(text, LINES[i].key, &value);
-		*(int64_t *)((char *)ret_memory + LINES[i].offset) = value;
-	}
-	if (lmk_find_number(text, "Uid:", &value) == 0)
-		ret_memory->uid = (int32_t)value;
-	if (lmk_find_number(text, "Tgid:", &value) == 0)
-		ret_memory->tgid = (int32_t)value;
+	parse_memory(text, ret_memory);
+	return 0;
+}
+
+int proc_memory_sampled(int32_t pid, const struct process *known, struct proc_memory *ret_memory)
+{
+	const struct kept_process *kept_process = known ? keep(known) : NULL;
+
+	if (!kept_process || !kept_process->status_ns || lmk_now_ns() - kept_process->status_ns > STATUS_FRESH_NS)
+		return proc_memory(pid, known, ret_memory);
+	*ret_memory = (struct proc_memory){ -1, -1, -1, -1, -1, -1 };
+	parse_memory(kept_process->status, ret_memory);
 	return 0;
 }
 
