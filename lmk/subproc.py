@@ -3,6 +3,10 @@
 ``run`` is for commands that end by themselves. ``spawn_tied`` is for long-lived children (QEMU, an adb
 server of our own) that must die with us, also after kill -9: they get PR_SET_PDEATHSIG(SIGKILL) between fork
 and exec. PDEATHSIG follows the *thread* that forked, so call ``spawn_tied`` from the main thread.
+
+Both get a process group of their own, which the terminal's Ctrl-C does not reach, but stay in our session: under
+CONFIG_SCHED_AUTOGROUP (Debian's default) each session gets an equal share of the CPUs, and a nice value only counts
+among the tasks of one session (sched(7)).
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run to the end. ``check``: a non-zero exit is an InfraError with the last lines of output.
 
-    ``output`` redirects stdout and stderr to a file. The child's whole session is killed at the deadline. Time in
+    ``output`` redirects stdout and stderr to a file. The child's whole process group is killed at the deadline. Time in
     which we ourselves cannot run (a suspended machine, a frozen control group) does not count: the child stood still,
     too.
     """
@@ -71,18 +75,18 @@ def run(
             stdout=sink,
             stderr=subprocess.STDOUT if output is not None else subprocess.PIPE,
             preexec_fn=_die_with_parent(nice),
-            start_new_session=True,
+            process_group=0,
         )
     try:
         out, err = _communicate(process, timeout_s)
     except subprocess.TimeoutExpired:
-        _kill_session(process)
+        _kill_group(process)
         process.communicate()
         raise InfraError(
             f"`{_shown(argv)}` did not end within {timeout_s:.0f} s", "see whether the machine is overloaded"
         ) from None
     except BaseException:
-        _kill_session(process)
+        _kill_group(process)
         process.wait()
         raise
     done = subprocess.CompletedProcess(process.args, process.returncode, out or b"", err or b"")
@@ -125,7 +129,7 @@ def spawn_tied(
         stderr=subprocess.STDOUT,
         env=dict(env) if env is not None else None,
         preexec_fn=_die_with_parent(nice),
-        start_new_session=True,
+        process_group=0,
         pass_fds=pass_fds,
     )
 
@@ -144,7 +148,7 @@ def spawn_detached(
         stdout=stdout,
         stderr=subprocess.STDOUT,
         env=dict(env) if env is not None else None,
-        preexec_fn=(lambda: os.nice(nice) and None) if nice else None,
+        preexec_fn=(lambda: _step_back(nice)) if nice else None,
         start_new_session=True,
     )
 
@@ -166,7 +170,7 @@ def stop(process: subprocess.Popen[bytes], *, grace_s: float = 2.0) -> None:
         try:
             process.wait(grace_s)
         except subprocess.TimeoutExpired:
-            _kill_session(process)
+            _kill_group(process)
             process.wait()
 
 
@@ -207,6 +211,15 @@ def prefer_latency(pid: int) -> int:
     return done
 
 
+def _step_back(nice: int) -> None:
+    os.nice(nice)
+    try:
+        # A session of its own is weighed as a whole.
+        Path("/proc/self/autogroup").write_text(f"{nice}\n")
+    except OSError:
+        return  # this kernel has no autogroups
+
+
 def _die_with_parent(nice: int) -> Callable[[], None]:
     parent = os.getpid()
 
@@ -220,7 +233,7 @@ def _die_with_parent(nice: int) -> Callable[[], None]:
     return child
 
 
-def _kill_session(process: subprocess.Popen[bytes]) -> None:
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -28,6 +28,18 @@ def test_every_thread_of_a_process_gets_a_short_slice() -> None:
         child.wait()
 
 
+def test_a_childs_nice_value_counts_against_us() -> None:
+    """With autogroups only tasks of one session are weighed by their nice values."""
+    child = subproc.spawn_tied([sys.executable, "-S", "-c", "import time; time.sleep(60)"], nice=5)
+    try:
+        assert os.getsid(child.pid) == os.getsid(0)
+        assert os.getpgid(child.pid) == child.pid  # the terminal's Ctrl-C is for us
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_a_process_that_is_gone_is_no_error() -> None:
     child = subprocess.Popen([sys.executable, "-S", "-c", ""])
     child.wait()

@@ -193,16 +193,19 @@ def test_without_host_the_failsafe_keeps_the_oom_killer_away(device: QemuGuest, 
         stream.request(SETTINGS, SettingsDone)
         front = app(stream, device, 60, 0)
         cached = [app(stream, device, 200, 900 + number) for number in range(3)]
-    # Far more than RAM and swap hold, growing while nobody controls the helper.
+    # Far more than RAM and swap hold, growing while nobody controls the helper; a busy host takes its time over that.
     kills: dict[int, FailsafeKill] = {}
-    for number in range(8):
+    for number in range(40):
         with process.connect() as stream:
             failsafe = expect(stream, Failsafe, 30)[1]
             assert failsafe.reason == FailsafeReason.HANGUP
             kills |= {kill.pid: kill for kill in failsafe.kills}
-            cached.append(app(stream, device, 200, 910 + number))
+            if len(kills) >= 3:
+                break
+            if number < 8:
+                cached.append(app(stream, device, 200, 910 + number))
         time.sleep(3)
-    assert kills and kills.keys() <= set(cached)
+    assert len(kills) >= 3 and kills.keys() <= set(cached)
     assert all(kill.error == 0 and kill.method == ReapMethod.PROCESS_REAP for kill in kills.values())
     assert "Out of memory: Killed process" not in device.adb.shell("dmesg").stdout
     assert alive(device, front)
