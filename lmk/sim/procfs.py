@@ -17,10 +17,6 @@ from lmk.sim.region import ANON, FILE
 from lmk.sim.zone import HIGH, LOW, MIN, PAGE_KIB
 from lmk.units import NS_PER_S
 
-#: Kernels before this one have no such counter (5.10: commit 170b04b7ae49 split the refaults before that).
-_ONLY_SINCE = {"pgrefill": "5.10", "pgscan_khugepaged": "6.1", "pgsteal_khugepaged": "6.1", "pgdemote_kswapd": "6.1"}
-_BASES = ("5.10", "6.1", "6.12")
-
 
 def meminfo(memory: Memory) -> Meminfo:
     """/proc/meminfo."""
@@ -76,12 +72,16 @@ def swaps_text(memory: Memory) -> str:
     return text
 
 
+#: Counters of other things than kswapd and direct reclaim; in 6.12 pgdemote_kswapd is one of the node's.
+_BETWEEN_STEAL_AND_SCAN = {"5.10": {}, "6.1": {"pgdemote_kswapd": 0}, "6.12": {"pgsteal_khugepaged": 0}}
+
+
 def vmstat(memory: Memory, base: str) -> Vmstat:
-    """/proc/vmstat."""
+    """/proc/vmstat: of the kernel's names those of what is simulated, in the kernel's order."""
     counters: dict[str, int] = {"nr_free_pages": memory.zones.free}
     counters["nr_zspages"] = memory.zram.pool_pages if memory.zram is not None else 0
     counters["nr_free_cma"] = 0
-    counters.update(_node_stats(memory))
+    counters.update(_node_stats(memory, base))
     events = memory.events
     counters.update(
         {
@@ -97,11 +97,10 @@ def vmstat(memory: Memory, base: str) -> Vmstat:
             "pgrefill": memory.lru.refilled,
             "pgsteal_kswapd": events.pgsteal_kswapd,
             "pgsteal_direct": events.pgsteal_direct,
-            "pgsteal_khugepaged": 0,
-            "pgdemote_kswapd": 0,
+            **_BETWEEN_STEAL_AND_SCAN[base],
             "pgscan_kswapd": events.pgscan_kswapd,
             "pgscan_direct": events.pgscan_direct,
-            "pgscan_khugepaged": 0,
+            **({"pgscan_khugepaged": 0} if base == "6.12" else {}),
             "pgscan_direct_throttle": 0,
             "pgscan_anon": events.pgscan_anon,
             "pgscan_file": events.pgscan_file,
@@ -112,10 +111,6 @@ def vmstat(memory: Memory, base: str) -> Vmstat:
             "oom_kill": events.oom_kill,
         }
     )
-    if base == "5.10":
-        for name, since in _ONLY_SINCE.items():
-            if _BASES.index(since) > 0:
-                del counters[name]
     return Vmstat(counters=counters)
 
 
@@ -125,9 +120,12 @@ def vmstat_text(value: Vmstat) -> str:
 
 
 def zoneinfo(memory: Memory, base: str) -> Zoneinfo:
-    """/proc/zoneinfo: node 0 with its populated zones, then an empty ZONE_MOVABLE."""
+    """/proc/zoneinfo: node 0 with its populated zones, then those without memory."""
     zones = memory.zones.zones
-    has_boost = base != "5.10"
+    # 5.12: a6ea8b5b9f1c shows the boost, 3c381db1fac8 the zone's CMA pages
+    has_boost = has_cma = base != "5.10"
+    empty = memory.zones.empty
+    padding = (0,) * (len(empty) - 1)
     found = []
     for index, zone in enumerate(zones):
         fields = {
@@ -140,18 +138,21 @@ def zoneinfo(memory: Memory, base: str) -> Zoneinfo:
             "spanned": zone.present,
             "present": zone.present,
             "managed": zone.managed,
-            "cma": 0,
+            **({"cma": 0} if has_cma else {}),
             "nr_free_pages": zone.free,
             "nr_free_cma": 0,
         }
-        stats = _node_stats(memory) if index == 0 else None
-        found.append(Zone(node=0, name=zone.name, fields=_parsed(fields), protection=zone.protection, node_stats=stats))
+        stats = _node_stats(memory, base) if index == 0 else None
+        protection = zone.protection + padding
+        found.append(Zone(node=0, name=zone.name, fields=_parsed(fields), protection=protection, node_stats=stats))
     nothing = dict.fromkeys(("free", "boost", "min", "low", "high", "promo", "spanned", "present", "managed", "cma"), 0)
     if not has_boost:
-        del nothing["boost"]
+        del nothing["boost"], nothing["cma"]
     if base != "6.12":
         del nothing["promo"]
-    found.append(Zone(node=0, name="Movable", fields=_parsed(nothing), protection=(0,) * (len(zones) + 1)))
+    for name in empty:
+        protection = (0,) * (len(zones) + len(empty))
+        found.append(Zone(node=0, name=name, fields=_parsed(nothing), protection=protection))
     return Zoneinfo(zones=tuple(found))
 
 
@@ -175,7 +176,7 @@ def zoneinfo_text(value: Zoneinfo, free: tuple[int, ...]) -> str:
 
 def zones_free(memory: Memory) -> tuple[int, ...]:
     """For ``zoneinfo_text``."""
-    return (*(zone.free for zone in memory.zones.zones), 0)
+    return (*(zone.free for zone in memory.zones.zones), *(0 for _ in memory.zones.empty))
 
 
 def pressure_text(value: Pressure) -> str:
@@ -217,7 +218,7 @@ def _parsed(fields: dict[str, int]) -> dict[str, int]:
     return {name: count for name, count in fields.items() if name != "free"}
 
 
-def _node_stats(memory: Memory) -> dict[str, int]:
+def _node_stats(memory: Memory, base: str) -> dict[str, int]:
     active_anon, inactive_anon = memory.lru.counts(ANON)
     active_file, inactive_file = memory.lru.counts(FILE)
     events = memory.events
@@ -239,6 +240,7 @@ def _node_stats(memory: Memory) -> dict[str, int]:
         "nr_dirty": 0,
         "nr_writeback": 0,
         "nr_shmem": 0,
+        **({"pgdemote_kswapd": 0} if base == "6.12" else {}),
     }
 
 

@@ -49,6 +49,8 @@ class Zones:
 
     def __init__(self, memory_bytes: int, reserved_bytes: int, arch: str, vm: Mapping[str, int]) -> None:
         self.zones = _populated(memory_bytes, reserved_bytes, arch)
+        #: Zones without memory, which /proc/zoneinfo shows all the same: Normal if the device is small, and Movable.
+        self.empty = ("Movable",) if len(self.zones) > 1 else ("Normal", "Movable")
         self.managed = sum(zone.managed for zone in self.zones)
         self.free = self.managed
         self._top_down = tuple(reversed(self.zones))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmk.config.calibration import find_calibration, load_calibration
-from lmk.config.device import load_device_config
+from lmk.config.device import DeviceConfig, load_device_config
 from lmk.config.find import find_config
 from lmk.procfs.meminfo import parse_meminfo
 from lmk.procfs.psi import parse_pressure
@@ -24,6 +26,7 @@ from lmk.units import NS_PER_MS, NS_PER_S
 CALIBRATION = load_calibration(find_calibration("published"))
 DEVICES = [load_device_config(find_config(name)) for name in ("go-1gb", "phone-4gb")]
 BASES = ("5.10", "6.1", "6.12")
+DATA = Path(__file__).resolve().parents[1] / "data" / "vmstat"
 
 
 @settings(deadline=None, max_examples=60)
@@ -63,11 +66,40 @@ def test_pressure_text_parses_into_the_value(stall: int, seconds: int) -> None:
         assert parse_pressure(procfs.pressure_text(value)) == value
 
 
+def kernels_names(base: str) -> tuple[list[str], list[str]]:
+    """Fields of zoneinfo and names of vmstat, in the kernel's order (tests/data/vmstat/SOURCE)."""
+    head, *names = (DATA / f"{base}.txt").read_text().splitlines()
+    return head.split()[1:], names
+
+
 @pytest.mark.parametrize("base", BASES)
-def test_names_are_those_of_the_kernel(base: str) -> None:
-    memory = Memory(DEVICES[0], CALIBRATION)
-    names = set(procfs.vmstat(memory, base).counters)
-    assert {"workingset_refault_file", "pgscan_kswapd", "pgscan_direct", "pgrefill", "nr_inactive_file"} <= names
-    assert ("pgdemote_kswapd" in names) == (base != "5.10")
-    fields = procfs.zoneinfo(memory, base).zones[0].fields
-    assert ("boost" in fields, "promo" in fields) == (base != "5.10", base == "6.12")
+def test_names_are_those_of_the_kernel_in_its_order(base: str) -> None:
+    names = list(procfs.vmstat(Memory(DEVICES[0], CALIBRATION), base).counters)
+    assert {"workingset_refault_file", "pgscan_kswapd", "pgscan_direct", "pgrefill", "nr_inactive_file"} <= set(names)
+    known = [name.removesuffix("_movable") + "_*" if name.endswith("_movable") else name for name in names]
+    order = kernels_names(base)[1]
+    assert set(known) <= set(order)
+    assert known == sorted(known, key=order.index)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.name)
+def test_zoneinfo_is_laid_out_as_by_the_kernel(base: str, device: DeviceConfig) -> None:
+    memory = Memory(device, CALIBRATION)
+    text = procfs.zoneinfo_text(procfs.zoneinfo(memory, base), procfs.zones_free(memory))
+    blocks = text.split("Node 0, zone ")[1:]
+    # Every zone that the kernel is built with, with memory or without.
+    assert [block.split()[0] for block in blocks] == ["DMA32", "Normal", "Movable"]
+    fields, order = kernels_names(base)
+    for index, block in enumerate(blocks):
+        lines = block.splitlines()
+        body = lines[lines.index(next(line for line in lines if line.startswith("  pages free"))) :]
+        assert [line.split()[-2] for line in body[: len(fields)]] == fields
+        protection = body[len(fields)].strip()
+        assert protection.startswith("protection: (")
+        assert protection.count(",") == 2
+        stats = [line.split()[0] for line in lines if line.startswith("      ") and line.split()[0] in order]
+        assert bool(stats) == (index == 0 or "present  0" not in block)
+    node = blocks[0].split("pages free")[0].splitlines()[2:]
+    known = [line.split()[0] for line in node if line.strip()]
+    assert known == sorted(known, key=order.index)
