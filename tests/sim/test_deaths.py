@@ -154,8 +154,13 @@ def test_the_oom_killer_waits_for_the_worst_if_that_is_dying_already(tmp_path: P
 
 def test_only_one_allocations_failures_in_a_row_call_the_oom_killer(device: Device) -> None:
     machine, big = device.target.machine, device.living("big")
-    calls: list[None] = []
-    machine.oom = lambda: calls.append(None) is None
+    calls: list[int] = []
+
+    def oom() -> bool:
+        calls.append(machine.now_ns)
+        return True
+
+    machine.oom = oom
     machine.direct_reclaim = lambda want, budget_ns: (0, 1)  # type: ignore[method-assign]
     zones = device.memory.zones
     for _ in range(40):
