@@ -54,6 +54,7 @@ class RecordWriter:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._held: deque[_Job] = deque()
         self._holding = False
+        self._held_max: int | None = None
         self._error: Exception | None = None
         self._next_kill = 1
         self._next_seq = 1
@@ -137,15 +138,19 @@ class RecordWriter:
         """Record a log line."""
         self._put("INSERT INTO log (t_ns, level, tag, text) VALUES (?, ?, ?, ?)", attrs.astuple(row))
 
-    def hold(self) -> None:
-        """Only collect what comes until ``release``: the writer's thread would take the interpreter from a decision."""
+    def hold(self, at_most: int | None = None) -> None:
+        """Only collect what comes until ``release``: the writer's thread would take the interpreter from a decision.
+
+        ``at_most``: until so much has been collected, again and again; waking that thread for each row takes longer
+        than the row.
+        """
         self._holding = True
+        self._held_max = at_most
 
     def release(self) -> None:
         """Write what was collected."""
         self._holding = False
-        while self._held:
-            self._jobs.put(self._held.popleft())
+        self._write_held()
 
     def close(self) -> None:
         """Write what is queued and close the file. Raises InfraError if the disk refused anything."""
@@ -163,8 +168,17 @@ class RecordWriter:
     def _hand_over(self, job: _Job) -> None:
         if self._holding:
             self._held.append(job)
+            if len(self._held) == self._held_max:
+                self._write_held()
         else:
             self._jobs.put(job)
+
+    def _write_held(self) -> None:
+        # In order and as one: then the writer's thread wakes once.
+        held = list(self._held)
+        self._held.clear()
+        if held:
+            self._jobs.put(lambda: (statement for job in held for statement in job()))
 
     def _put(self, sql: str, values: tuple[Any, ...]) -> None:
         self._hand_over(lambda: ((sql, values),))

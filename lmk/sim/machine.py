@@ -158,10 +158,11 @@ class Machine:
         self._share = (1, 1)
         # Whether somebody reclaims directly, and whether somebody did in this step.
         self._direct = self._direct_now = False
-        self._storage = Storage(config, calibration)
+        self.storage = Storage(config, calibration)
         #: What a file page takes of its reader's CPU.
         self.read_cpu_ns = calibration.file_fault_ns + calibration.file_read_ns
-        self._readers = 1
+        #: How many wait for storage in this step, and at least one.
+        self.readers = 1
 
     # ---- events
 
@@ -244,14 +245,6 @@ class Machine:
         """The policy woke and looks at the device, in real time: at the cost of whoever runs there."""
         self._policy_ns += self.calibration.sample_us * NS_PER_US
 
-    def read_wait_ns(self, cpu_ns: int) -> int:
-        """What a reader waits for storage, for each file page that takes ``cpu_ns`` of its own time."""
-        return self._storage.wait_ns(cpu_ns, self._readers, self.now_ns)
-
-    def note_read(self, pages: int) -> None:
-        """File pages were read."""
-        self._storage.note(pages, self.now_ns)
-
     # ---- reclaim, called by runners
 
     def note_allocation(self) -> int:
@@ -321,7 +314,7 @@ class Machine:
             if runner.io_waiting:
                 readers += 1
         self._share = (len(runners) - readers or 1, self.cpus)
-        self._readers = readers or 1
+        self.readers = readers or 1
         span_ns = self._span(runners, limit_ns)
         self._direct_now = False
         if len(runners) == 1:

@@ -264,11 +264,11 @@ class SimProcess:
     def _read(self, machine: Machine, job: Job, region: Region, wall: int, usage: Usage) -> int:
         self.io_waiting = True
         cpu_ns = machine.wall_ns(machine.read_cpu_ns)
-        wait_ns = machine.read_wait_ns(cpu_ns)
+        wait_ns = machine.storage.wait_ns(cpu_ns, machine.readers, machine.now_ns)
         pages, left = self._allocate(machine, job.faults, wait_ns + cpu_ns, wall, usage)
         if pages:
             refaulted = pages if pages < region.out else region.out
-            machine.note_read(pages)
+            machine.storage.note(pages, machine.now_ns)
             used = wall - left if left > 0 else wall
             io_ns = pages * wait_ns
             if io_ns > used:

@@ -43,6 +43,8 @@ LONG_RUN_MS = 30 * 60_000
 #: Samples per run at most; never closer than a live run's.
 _SAMPLES_MAX = 2000
 _SAMPLE_MS_MIN = 250
+#: Rows of a long run's record that are written together.
+_HELD_MAX = 500
 #: Forty times what a day on a phone takes: minutes, not hours, until a run that never settles ends with a report.
 EVENTS_MAX = 2_000_000
 
@@ -104,6 +106,8 @@ def _simulate(plan: SimPlan, writer: RecordWriter) -> str:
             }
         }
     )
+    if long:
+        writer.hold(_HELD_MAX)
     why = run_policy(plan.make_policy(), target, _Observers(RecordingObserver(writer), journal, reads=not long))
     if not target.over:
         # The daemon ended, the device did not: from here on the kernel is alone with its OOM killer.

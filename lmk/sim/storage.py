@@ -39,7 +39,8 @@ class Storage:
         """For each page, of a reader that spends ``cpu_ns`` on each: the next read is under way while the last quarter
         of the one before is being mapped."""
         read_ns = self._request_ns
-        if self._limit_ns and self._level(now_ns) >= self._burst_ns:
+        burst_ns = self._burst_ns
+        if self._limit_ns and (not burst_ns or self._level_ns + self._level_at_ns - now_ns >= burst_ns):
             limit_ns = self._limit_ns * readers
             if limit_ns > read_ns:
                 read_ns = limit_ns
@@ -48,9 +49,8 @@ class Storage:
 
     def note(self, pages: int, now_ns: int) -> None:
         """So many pages were read."""
-        self._level_ns = self._level(now_ns) + pages * self._limit_ns // READ_AROUND_PAGES
-        self._level_at_ns = now_ns
-
-    def _level(self, now_ns: int) -> int:
         level_ns = self._level_ns + self._level_at_ns - now_ns
-        return level_ns if level_ns > 0 else 0
+        if level_ns < 0:
+            level_ns = 0
+        self._level_ns = level_ns + pages * self._limit_ns // READ_AROUND_PAGES
+        self._level_at_ns = now_ns

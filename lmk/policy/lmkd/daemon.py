@@ -35,10 +35,9 @@ DATA_CONNECTIONS_MAX = 3
 def diff_ms(start_ns: int, end_ns: int) -> int:
     """lmkd's get_time_diff_ms: whole seconds and nanoseconds apart, the latter truncated toward zero,
     so the result can exceed the true difference by 1."""
-    start_s, start_rest = divmod(start_ns, NS_PER_S)
-    end_s, end_rest = divmod(end_ns, NS_PER_S)
-    rest = end_rest - start_rest
-    return (end_s - start_s) * 1000 + (rest // NS_PER_MS if rest >= 0 else -(-rest // NS_PER_MS))
+    seconds = end_ns // NS_PER_S - start_ns // NS_PER_S
+    rest = end_ns - start_ns - seconds * NS_PER_S
+    return seconds * 1000 + (rest // NS_PER_MS if rest >= 0 else -(-rest // NS_PER_MS))
 
 
 @attrs.define(eq=False)
