@@ -165,6 +165,7 @@ def _run_guest(
                 # Under emulation the watchdog takes the TSC for unstable, and reading the HPET instead is slow.
                 command_line="tsc=reliable",
                 accel=accel,
+                check_clock=accel != _INSTRUCTIONS,
                 on_line=collector.line,
             )
         except (InfraError, TargetError) as error:

@@ -67,7 +67,7 @@ def programs(ours: dict[str, str], upstream: Path) -> list[Program]:
     if (upstream / "cgroup/test_kill.c").is_file():
         sources = ("cgroup/test_kill.c", "cgroup/cgroup_util.c")
         found.append(Program(name="cgroup_test_kill", sources=sources))
-    pidfd = sorted(upstream.glob("pidfd/pidfd_*test.c"))
+    pidfd = sorted(upstream.glob("pidfd/pidfd_*.c"))
     return found + [Program(name=f"upstream_{f.stem}", sources=(f"pidfd/{f.name}",)) for f in pidfd]
 
 

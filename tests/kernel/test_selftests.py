@@ -37,7 +37,11 @@ def test_only_new_files_with_their_whole_content() -> None:
 def test_upstream_programs_are_found_under_either_name(tmp_path: Path) -> None:
     (tmp_path / "vm").mkdir()
     (tmp_path / "vm" / "mrelease_test.c").touch()
+    (tmp_path / "pidfd").mkdir()
+    for name in ("pidfd.h", "pidfd_wait.c", "pidfd_open_test.c"):
+        (tmp_path / "pidfd" / name).touch()
     found = {program.name: program for program in programs({"mm/one_test.c": ""}, tmp_path)}
-    assert sorted(found) == ["mrelease_test", "mrelease_test_reap", "one_test"]
+    upstream = ["mrelease_test", "mrelease_test_reap", "upstream_pidfd_open_test", "upstream_pidfd_wait"]
+    assert sorted(found) == sorted(["one_test", *upstream])
     assert found["mrelease_test_reap"].sources == ("vm/mrelease_test.c",)
     assert found["mrelease_test_reap"].replace == (("syscall(__NR_process_mrelease", "syscall(600"),)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lmk.errors import InfraError
-from lmk.kernel.trial import console_of
+from lmk.kernel.trial import ClockError, clock_checked, console_of
 
 
 def test_everything_that_was_printed() -> None:
@@ -28,3 +28,18 @@ def test_one_that_says_nothing_is_ended() -> None:
 def test_one_that_never_stops_talking_is_ended() -> None:
     with pytest.raises(InfraError, match="did not end within 2 s"):
         console_of(["sh", "-c", "while :; do echo on; sleep 0.2; done"], timeout_s=2, silence_s=5)
+
+
+@pytest.mark.parametrize(("host_s", "right"), [(2.0, True), (2.6, True), (1.6, True), (0.15, False), (26.0, False)])
+def test_a_clock_at_another_speed_is_seen(host_s: float, right: bool) -> None:
+    times = iter([100.0, 100.0 + host_s])
+    seen: list[str] = []
+    look = clock_checked(seen.append, lambda: next(times))
+    look("[    1.0] ==== clock is not a time")
+    look("==== clock 3.50")
+    if right:
+        look("==== clock 5.51")
+    else:
+        with pytest.raises(ClockError, match="times the host's"):
+            look("==== clock 5.51")
+    assert seen[1:] == ["==== clock 3.50", "==== clock 5.51"]
