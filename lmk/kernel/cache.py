@@ -20,6 +20,7 @@ from pathlib import Path
 import attrs
 
 from lmk import resources
+from lmk.kernel.series import applied_part
 from lmk.kernel.source import KernelSource
 from lmk.progress import Progress
 
@@ -66,7 +67,7 @@ def recipe_key(
     for part in (str(_BUILD_STEPS), base, arch, str(debug), config, compiler):
         digest.update(f"{len(part)}:{part}".encode())
     for patch in patches:
-        content = patch.read_bytes()
+        content = applied_part(patch)
         digest.update(f"{patch.name}:{len(content)}:".encode() + content)
     return digest.hexdigest()[:16]
 

@@ -65,6 +65,13 @@ def touched_files(patch: Path) -> list[str]:
     return _TOUCHED.findall(patch.read_text())
 
 
+def applied_part(patch: Path) -> bytes:
+    """What a patch does to a tree: everything but its message, which may be reworded without another kernel."""
+    content = patch.read_bytes()
+    _, found, rest = content.partition(b"\ndiff --git ")
+    return rest if found else content
+
+
 def _only_tests(patch: Path) -> bool:
     return all(file.startswith(("tools/testing/", "Documentation/")) for file in touched_files(patch))
 

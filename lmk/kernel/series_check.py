@@ -7,20 +7,22 @@ interrupted or failed check goes on with what is left.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
 
 from lmk import resources, subproc
-from lmk.errors import InfraError
+from lmk.errors import InfraError, UserError
 from lmk.kernel import kconfig
 from lmk.kernel import source as kernel_source
 from lmk.kernel.checkpatch import complaints
-from lmk.kernel.series import Series, apply_patch, touched_files
+from lmk.kernel.series import Series, applied_part, apply_patch, touched_files
 from lmk.kernel.source import KernelSource
 from lmk.kernel.toolchain import Toolchain
 from lmk.progress import Progress
@@ -84,7 +86,7 @@ class Subject:
         facts = (_CHECKS, self.source.version, self.source.digest, self.toolchain.version, kconfig.render(self.wishes))
         digest = hashlib.sha256(repr(facts).encode())
         for patch in self.series.patches[:applied]:
-            content = patch.read_bytes()
+            content = applied_part(patch)
             digest.update(f"{len(content)}:".encode() + content)
         return digest.hexdigest()[:16]
 
@@ -103,6 +105,8 @@ class Subject:
                     ways.append((name, off, objects(files, off)))
             for what, off, wanted in ways:
                 key = f"{state}-{what.replace(' ', '-')}"
+                if what == _STYLE:
+                    key += f"-{hashlib.sha256(patch.read_bytes()).hexdigest()[:16]}"
                 found.append(Check(number=number, patch=patch.name, what=what, key=key, off=off, objects=wanted))
         return found
 
@@ -145,6 +149,17 @@ class Place:
         """It passed."""
         (self.directory / "passed").mkdir(exist_ok=True)
         (self.directory / "passed" / check.key).touch()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Two checks in one tree would configure it under each other's feet; UserError for the second."""
+        with self.directory.with_name(f"{self.directory.name}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                name = self.subject.series.base
+                raise UserError(f"the series for {name} is being checked already", "wait until that is over") from None
+            yield
 
     def forget(self) -> None:
         """Begin anew."""

@@ -48,6 +48,12 @@ def test_every_input_changes_the_key(tmp_path: Path) -> None:
     assert recipe(tmp_path) == recipe(tmp_path)
 
 
+def test_a_reworded_message_needs_no_other_kernel(tmp_path: Path) -> None:
+    said = "Subject: one\n\nWhy.\n---\ndiff --git a/mm/a.c b/mm/a.c\n+int a;\n"
+    assert recipe(tmp_path, patch=said) == recipe(tmp_path, patch=said.replace("Why.", "Why, and how much: 7."))
+    assert recipe(tmp_path, patch=said) != recipe(tmp_path, patch=said.replace("int a", "int b"))
+
+
 def test_the_source_is_part_of_the_full_key() -> None:
     assert cache.full_key("r", package()) != cache.full_key("r", package("6.12.2-1"))
     assert cache.full_key("r", package()) == cache.full_key("r", package(kind="deb", digest="other"))

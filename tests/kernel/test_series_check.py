@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from lmk import resources
-from lmk.errors import InfraError
+from lmk.errors import InfraError, UserError
 from lmk.kernel import kconfig
 from lmk.kernel.bases import get_base
 from lmk.kernel.series import load_series
@@ -30,6 +30,7 @@ FORCE:
 PATCH = """\
 Subject: one
 ---
+diff --git a/mm/oom_kill.c b/mm/oom_kill.c
 --- a/mm/oom_kill.c
 +++ b/mm/oom_kill.c
 @@ -1 +1,2 @@
@@ -45,6 +46,7 @@ Subject: one
 HALF = """\
 Subject: two
 ---
+diff --git a/mm/oom_kill.c b/mm/oom_kill.c
 --- a/mm/oom_kill.c
 +++ b/mm/oom_kill.c
 @@ -1,2 +1,5 @@
@@ -111,6 +113,14 @@ def test_a_patch_that_fails_with_an_option_off(check: Callable[..., tuple[list[s
     assert [line.rsplit(": ", 1)[1] for line in said] == ["passed before"] * 8
 
 
+def test_a_reworded_message_is_only_read_again(check: Callable[..., tuple[list[str], list[str]]]) -> None:
+    check(PATCH)
+    bad, said = check(PATCH.replace("Subject: one", "Subject: better"))
+    assert bad == []
+    assert [line.rsplit(": ", 1)[1] for line in said] == ["passed before"] * 3 + ["ok"]
+    assert "checkpatch: ok" in said[-1]
+
+
 def test_an_interrupted_check_goes_on(
     check: Callable[..., tuple[list[str], list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,3 +170,12 @@ def test_each_check_has_a_key_of_its_own() -> None:
     assert {check.what for check in checks} >= {"all on", "no tracing", "no DEBUG_MM_SHARING", "no cgroups"}
     other = attrs.evolve(subject, source=attrs.evolve(source, version="2"))
     assert not {check.key for check in checks} & {check.key for check in other.checks()}
+
+
+def test_only_one_check_at_a_time(tmp_path: Path) -> None:
+    source = KernelSource(kind="package", path=Path("x.deb"), version="1", digest="1")
+    series = load_series(resources.data_dir("android-kernel-patch"), "6.12")
+    subject = Subject(series=series, source=source, toolchain=find_toolchain("x86_64"), wishes=())
+    place = Place(directory=tmp_path / "6.12", subject=subject)
+    with place.lock(), pytest.raises(UserError, match="being checked already"), place.lock():
+        pass

@@ -36,9 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with shown_progress() as progress:
             place = Place.of(_subject(args, progress))
-            if args.fresh:
-                place.forget()
-            bad = run_checks(place, args.jobs, progress, lambda text: print(text, flush=True))
+            with place.lock():
+                if args.fresh:
+                    place.forget()
+                bad = run_checks(place, args.jobs, progress, lambda text: print(text, flush=True))
     except LmkError as error:
         report_error(error, as_json=False)
         return error.exit_code
