@@ -27,6 +27,7 @@ from lmk.sim.workload import App, Workload, ms
 from lmk.sim.zone import PAGE_KIB
 from lmk.units import NS_PER_MS, NS_PER_US
 
+#: ProcessList.NATIVE_ADJ, and where pids begin (nothing depends on it).
 _NATIVE_ADJ = -1000
 _FIRST_PID = 300
 
