@@ -18,7 +18,8 @@ def complaints(patch: Path, scripts: Path) -> str:
     """What checkpatch.pl of the tree (or of ``checkpatch_of``) says about a patch; "" if nothing."""
     # Inside a tree it would also run spdxcheck.py, which wants a Python package of its own.
     options = ("--no-tree", "--strict", "-q", "--ignore", _IGNORED)
-    argv: list[str | Path] = ["perl", scripts / "scripts/checkpatch.pl", *options, patch]
+    # Under a relative name that git knows it would take the patch itself for the source to check.
+    argv: list[str | Path] = ["perl", scripts / "scripts/checkpatch.pl", *options, patch.resolve()]
     done = subproc.run(argv, timeout_s=_TIMEOUT_S, check=False)
     return (done.stdout + done.stderr).decode(errors="replace").strip()
 

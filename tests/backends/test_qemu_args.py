@@ -47,7 +47,7 @@ def test_memory_cpus_and_kernel(config: DeviceConfig) -> None:
     assert after(words, "-accel") == "tcg,thread=multi"
     assert after(words, "-M") == "q35"
     cmdline = after(words, "-append").split()
-    assert {"console=ttyS0", "panic=-1", "rootfstype=ramfs", "lmk.x=1"} <= set(cmdline)
+    assert {"console=ttyS0", "panic=-1", "rootfstype=ramfs", "no_timer_check", "lmk.x=1"} <= set(cmdline)
     assert "-no-reboot" in words
 
 
