@@ -47,7 +47,7 @@ sh /trial.sh
 echo "{_END} $?"
 poweroff -f
 """
-#: Machine and kernel command line per architecture. no_timer_check: the kernel waits ten ticks for ten timer interrupts,
+#: Machine and kernel command line per architecture. no_timer_check: the kernel waits ten ticks for timer interrupts,
 #: and panics where a busy host lets none through in that time.
 _MACHINES = {
     "x86_64": ("qemu-system-x86_64", "qemu-system-x86", ("-machine", "q35"), "console=ttyS0 no_timer_check"),
