@@ -1,4 +1,7 @@
-"""The same for a browser: one self-contained page, no script, light and dark as the reader's system is."""
+"""The same for a browser: a page without script, light and dark as the reader's system is.
+
+Everything judged is in it; what it links to are the runs' own pages beside it (lmk.ci.pages).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Final
 
 from lmk.ci.judge import Verdict
 from lmk.ci.markdown import headline
+from lmk.ci.pages import Pages
 from lmk.ci.result import CellResult
 
 _STYLE: Final = """
@@ -28,20 +32,20 @@ th, td { padding: .45rem .75rem .45rem 0; border-bottom: 1px solid var(--line); 
 details { margin: .6rem 0; border: 1px solid var(--line); border-radius: 8px; background: var(--card); }
 summary { cursor: pointer; padding: .6rem .9rem; } details > div { padding: 0 .9rem .9rem; }
 pre { margin: 0 0 .8rem; white-space: pre-wrap; font: 13px/1.5 ui-monospace, "SF Mono", Menlo, monospace; }
-h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+a { color: inherit; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 """
 _WORD: Final = {"passed": "passed", "failed": "failed", "infra": "not judged", "timeout": "over its time"}
 
 
-def report_html(name: str, results: Sequence[CellResult]) -> str:
-    """The whole page; ``name`` is the matrix's."""
+def report_html(name: str, results: Sequence[CellResult], pages: Pages) -> str:
+    """The whole page; ``name`` is the matrix's, ``pages`` are linked to."""
     bad = [result for result in results if result.status != "passed"]
     good = [result for result in results if result.status == "passed"]
-    parts = [f"<h1>lmk ci: {escape(name)}</h1>", f"<p>{escape(headline(results))}</p>", _table(results)]
+    parts = [f"<h1>lmk ci: {escape(name)}</h1>", f"<p>{escape(headline(results))}</p>", _table(results, pages)]
     if bad:
-        parts += ["<h2>What went wrong</h2>", *(_details(result, open_=True) for result in bad)]
+        parts += ["<h2>What went wrong</h2>", *(_details(result, pages, open_=True) for result in bad)]
     if any(result.verdicts for result in good):
-        parts += ["<h2>Against the baseline</h2>", *(_details(result) for result in good if result.verdicts)]
+        parts += ["<h2>Against the baseline</h2>", *(_details(result, pages) for result in good if result.verdicts)]
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -50,22 +54,22 @@ def report_html(name: str, results: Sequence[CellResult]) -> str:
     )
 
 
-def _table(results: Sequence[CellResult]) -> str:
+def _table(results: Sequence[CellResult], pages: Pages) -> str:
     heads = ("config", "scenario", "policy", "target", "kernel", "result")
     figures = ("kills", "not cached", "cold starts", "PSI full ms", "s")
     head = "".join(f"<th>{h}</th>" for h in heads) + "".join(f'<th class="num">{f}</th>' for f in figures)
-    return _scrolling(f"<tr>{head}</tr>", map(_row, results))
+    return _scrolling(f"<tr>{head}</tr>", (_row(result, pages) for result in results))
 
 
 def _scrolling(head: str, rows: Iterable[str]) -> str:
     return f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _row(result: CellResult) -> str:
+def _row(result: CellResult, pages: Pages) -> str:
     cell = result.cell
-    words = "".join(
-        f"<td>{escape(text)}</td>" for text in (cell.config, cell.scenario, cell.policy, cell.target, cell.kernel)
-    )
+    names = [escape(text) for text in (cell.config, cell.scenario, cell.policy, cell.target, cell.kernel)]
+    names[1] = _linked(names[1], result, pages)
+    words = "".join(f"<td>{name}</td>" for name in names)
     figures = ["-"] * 4
     if result.runs:
         summary = result.runs[0]["summary"]
@@ -75,7 +79,12 @@ def _row(result: CellResult) -> str:
     return f'<tr>{words}<td class="{result.status}">{_WORD[result.status]}</td>{numbers}</tr>'
 
 
-def _details(result: CellResult, *, open_: bool = False) -> str:
+def _linked(text: str, result: CellResult, pages: Pages) -> str:
+    page = pages.get((result.repeat, result.cell))
+    return f'<a href="{escape(page)}">{text}</a>' if page is not None else text
+
+
+def _details(result: CellResult, pages: Pages, *, open_: bool = False) -> str:
     cell = result.cell
     title = f"{cell.scenario} on {cell.config}, {cell.policy}, {cell.target} {cell.kernel}"
     again = f", repeat {result.repeat + 1}" if result.repeat else ""
@@ -83,6 +92,8 @@ def _details(result: CellResult, *, open_: bool = False) -> str:
     text = f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
     records = [str(run["record"]) for run in result.runs if run["record"]]
     where = f"<pre>lmk report {escape(records[0])}</pre>" if records else ""
+    if (result.repeat, cell) in pages:
+        where = f"<p>{_linked('Time line, kills and why', result, pages)}</p>{where}"
     return (
         f"<details{' open' if open_ else ''}><summary><span class={result.status!r}>{_WORD[result.status]}</span> "
         f"{escape(title + again)}</summary><div>{text}{where}{_verdicts(result.verdicts)}</div></details>"

@@ -54,17 +54,43 @@ class Work:
         """A hash of all that decides a result: results of other inputs must not be taken for these."""
         files = {**self.matrix.config_files, **self.matrix.scenario_files}
         texts = [path.read_text() for _, path in sorted(files.items())]
+        if self.options.bundle is not None:
+            # Another kernel is in another bundle. It need not exist: simulated cells do without it.
+            texts.append(_file_digest(self.options.bundle))
         settings = sorted(self.options.settings.items())
         parts = [__version__, self.matrix.path.read_text(), self.matrix.calibration.read_text(), *texts]
         parts += [repr((settings, self.options.kill_delay_ms, self.learning))]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def cells_wanted(work: Work) -> list[tuple[int, Cell]]:
+    """Repeat and cell of everything to run, in the order of the matrix.
+
+    A cell that is learned has ``baseline_replicas`` runs. Simulated ones are one repeat's, seconds together; emulated
+    ones are a repeat each, so that what took minutes is kept one by one.
+    """
+    repeats = range(work.repeats * (work.matrix.baseline_replicas if work.learning else 1))
+    return [
+        (repeat, cell)
+        for repeat in repeats
+        for cell in work.matrix.cells
+        if repeat < work.repeats or cell.target != "sim"
+    ]
+
+
 def run_matrix(work: Work, finished: Finished, resume: bool = False) -> list[CellResult]:
     """All cells of all repeats, in the order of the matrix. ``finished`` is told of each as it ends."""
     store = _Store(work)
     store.open(resume)
-    wanted = [(repeat, cell) for repeat in range(work.repeats) for cell in work.matrix.cells]
+    wanted = cells_wanted(work)
     done: dict[tuple[int, Cell], CellResult] = {}
     for repeat, cell in wanted:
         known = store.load(repeat, cell)
@@ -117,9 +143,8 @@ def _leave_interrupts_to_parent() -> None:
 def _emulate(work: Work, keys: Sequence[tuple[int, Cell]], keep: Finished) -> None:
     if not keys:
         return
-    runs = work.matrix.baseline_replicas if work.learning else 1
     with ThreadPoolExecutor(_emulators_at_once(work, [cell for _, cell in keys])) as pool:
-        owner = {pool.submit(_emulated, work, repeat, cell, runs): None for repeat, cell in keys}
+        owner = {pool.submit(_emulated, work, repeat, cell): None for repeat, cell in keys}
         try:
             for future in as_completed(owner):
                 keep(future.result())
@@ -128,12 +153,9 @@ def _emulate(work: Work, keys: Sequence[tuple[int, Cell]], keep: Finished) -> No
             raise
 
 
-def _emulated(work: Work, repeat: int, cell: Cell, runs: int) -> CellResult:
-    base = _run_dir(work, repeat, cell)
-    folders = [base if number == 0 else base.with_name(f"{base.name}-{number}") for number in range(runs)]
-    return _judged(
-        work, repeat, cell, [execute_emulator(work.matrix, cell, work.options, folder) for folder in folders]
-    )
+def _emulated(work: Work, repeat: int, cell: Cell) -> CellResult:
+    executed = execute_emulator(work.matrix, cell, work.options, _run_dir(work, repeat, cell))
+    return _judged(work, repeat, cell, [executed])
 
 
 def _abandon(pool: Executor) -> None:
@@ -176,7 +198,9 @@ def _judged(work: Work, repeat: int, cell: Cell, executed: Sequence[Executed]) -
 def learned(results: Sequence[CellResult], old: Baseline | None) -> Baseline:
     """The baseline these results teach; cells not among them keep what ``old`` says."""
     cells = dict(old.cells) if old is not None else {}
-    cells.update({result.cell.key: cell_baseline(result.cell, result.runs) for result in results if result.runs})
+    for cell in dict.fromkeys(result.cell for result in results if result.runs):
+        runs = [run for result in results if result.cell == cell for run in result.runs]
+        cells[cell.key] = cell_baseline(cell, runs)
     return Baseline(cells)
 
 

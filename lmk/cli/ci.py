@@ -18,8 +18,9 @@ from lmk.ci.html import report_html
 from lmk.ci.junit import junit_xml
 from lmk.ci.markdown import headline, summary_markdown
 from lmk.ci.matrix import DEFAULT_MATRIX, Matrix, load_matrix
+from lmk.ci.pages import write_pages
 from lmk.ci.result import CI_SCHEMA, CellResult, exit_code, to_json
-from lmk.ci.runner import Work, learned, output_dir, run_matrix, shard
+from lmk.ci.runner import Work, cells_wanted, learned, output_dir, run_matrix, shard
 from lmk.cli.runs import add_kill_delay_option, add_set_option
 from lmk.cli.terminal import shown_progress
 from lmk.config.device import load_device_config
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.bundle:
             _prepare(work, progress)
         done = 0
-        total = len(matrix.cells) * work.repeats
+        total = len(cells_wanted(work))
 
         def finished(result: CellResult) -> None:
             nonlocal done
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
                 console.print(f"{result.status}: {result.cell.key}\n{lines}", highlight=False, markup=False)
 
         results = run_matrix(work, finished, args.resume)
-    _write_reports(work, results)
+        _write_reports(work, results, progress)
     if args.update_baseline:
         return _learn(args, work, results, old)
     code = exit_code(results)
@@ -154,11 +155,12 @@ def _prepare(work: Work, progress: Progress) -> None:
         build_guest_image(arch, progress)
 
 
-def _write_reports(work: Work, results: list[CellResult]) -> None:
+def _write_reports(work: Work, results: list[CellResult], progress: Progress) -> None:
     name = work.matrix.name
+    pages = write_pages(work.output, results, progress)
     (work.output / "junit.xml").write_text(junit_xml(name, results), encoding="utf-8")
     (work.output / "summary.md").write_text(summary_markdown(name, results), encoding="utf-8")
-    (work.output / "report.html").write_text(report_html(name, results), encoding="utf-8")
+    (work.output / "report.html").write_text(report_html(name, results, pages), encoding="utf-8")
     (work.output / "result.json").write_text(json.dumps(_json(work, results, exit_code(results))) + "\n")
 
 
@@ -169,7 +171,8 @@ def _learn(args: argparse.Namespace, work: Work, results: list[CellResult], old:
     if args.json:
         print(json.dumps({**_json(work, results, 3 if unjudged else 0), "baseline": str(path)}))
     else:
-        print(f"learned {len(results) - len(unjudged)} of {len(results)} cells: {path}")
+        taught = {result.cell for result in results if result.runs}
+        print(f"learned {len(taught)} of {len(work.matrix.cells)} cells: {path}")
         for result in unjudged:
             print(f"not learned: {result.cell.key}: {result.cause}")
     return 3 if unjudged else 0
@@ -193,10 +196,10 @@ def _json(work: Work, results: list[CellResult], code: int) -> dict[str, Any]:
 def _table(results: list[CellResult]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("config", "scenario", "policy", "target"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("result")
-    for heading in ("kills", "cold", "PSI full ms", "s"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, overflow="fold")
+    table.add_column("result", no_wrap=True)
+    for heading in ("kills", "cold", "full ms", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         cell = result.cell
         summary = result.runs[0]["summary"] if result.runs else {}

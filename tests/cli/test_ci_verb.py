@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,21 @@ def test_a_failed_expectation_names_the_kills_in_every_output(folder: Path, call
     assert failure.get("message", "").startswith("kills: ")
     for name in ("summary.md", "report.html"):
         assert victim in (folder / "out" / name).read_text()
+
+
+def test_the_report_links_to_a_page_for_each_cell(folder: Path, call: Call) -> None:
+    _, body = call("--output", str(folder / "out"), "--repeat", "2")
+    links = set(re.findall(r'href="([^"]+)"', (folder / "out" / "report.html").read_text()))
+    assert links == {f"pages/0/{body['cells'][0]['key'].replace('/', '_')}.html"}
+    page = (folder / "out" / links.pop()).read_text()
+    assert "com.example.chat" in page
+    assert "Kills" in page
+
+
+def test_a_failed_cell_of_a_later_repeat_has_its_page_too(folder: Path, call: Call) -> None:
+    (folder / "quick.yaml").write_text(SCENARIO.replace("EXPECTED", "0"))
+    call("--output", str(folder / "out"), "--repeat", "2")
+    assert len(list((folder / "out" / "pages").glob("*/*.html"))) == 2
 
 
 def test_junit_counts_agree_with_its_cases(folder: Path, call: Call) -> None:
@@ -205,3 +221,25 @@ def test_settings_bundle_and_fault_reach_lmk_run(folder: Path, call: Call, runs:
     for words in (["--set", "vm.swappiness=10"], ["--set", "kernel.base=6.12"], ["--inject-kill-delay", "200ms"]):
         assert words in [argv[i : i + 2] for i in range(len(argv))]
     assert argv[argv.index("--bundle") + 1] == "b.tar"
+
+
+def test_an_emulated_cell_is_learned_run_by_run(folder: Path, call: Call, runs: FakeRuns) -> None:
+    (folder / "small.yaml").write_text(EMULATED + "baseline_replicas: 4\n")
+    learn = ("--bundle", "b.tar", "--update-baseline", "--output", str(folder / "out"), "--retries", "0")
+    runs.plan(runs.good(), runs.lost("adb went away"), runs.good(), runs.good(), runs.good())
+    code, body = call(*learn)
+    assert (code, body["counts"]["infra"]) == (3, 1)
+    code, body = call(*learn, "--resume")
+    assert (code, len(runs.calls())) == (0, 5)
+    cells = json.loads((folder / "small.baseline.json").read_text())["cells"]
+    assert [len(cell["values"]["kills"]) for cell in cells.values()] == [4]
+
+
+def test_runs_of_another_bundle_are_not_taken_for_these(folder: Path, call: Call, runs: FakeRuns) -> None:
+    (folder / "b.tar").write_text("one")
+    runs.plan(runs.good(), runs.good())
+    argv = ("--bundle", str(folder / "b.tar"), "--output", str(folder / "out"), "--resume")
+    assert call(*argv)[0] == 0
+    (folder / "b.tar").write_text("another")
+    code, body = call(*argv)
+    assert (code, "other inputs" in body["error"]["cause"]) == (2, True)
