@@ -24,7 +24,7 @@ _SYNOPSIS = re.compile(r"[\[\]|…]")
 #: What stands for something of the reader's own.
 _PLACEHOLDER = re.compile(r"\b(?:[A-Z]{2,}(?:-[A-Z])?|OWNER|\w+\.(?:yaml|bundle|prop|zip|sqlite|txt)|devices/\S+)\b")
 #: Verbs that boot, touch a device, search for minutes or write into the checkout.
-_NOT_HERE = {"run", "emulator", "kernel", "calibrate", "validate", "tune", "sweep", "ci", "doctor", "record", "top"}
+_NOT_HERE = {"run", "emulator", "calibrate", "validate", "tune", "sweep", "ci", "doctor", "record"}
 
 
 def commands(page: Path) -> Iterator[str]:
@@ -40,7 +40,9 @@ TYPED = [(page, command) for page, command in ALL if not _SYNOPSIS.search(comman
 RUNNABLE = [
     command
     for command in dict.fromkeys(command for _, command in TYPED)
-    if command.split()[0] not in _NOT_HERE and not _PLACEHOLDER.search(re.sub(r"RUN(-[A-Z])?", "last", command))
+    if command.split()[0] not in _NOT_HERE
+    and "--target" not in command
+    and not _PLACEHOLDER.search(re.sub(r"RUN(-[A-Z])?", "last", command))
 ]
 
 
@@ -64,6 +66,23 @@ def test_a_synopsis_names_options_that_exist(page: Path, command: str) -> None:
     known = (ROOT / "docs" / "verbs" / f"{words[0]}.md").read_text()
     for option in re.findall(r"--[a-z-]+", command):
         assert option in known, f"{page.name}: lmk {words[0]} has no {option}"
+
+
+INLINE = [
+    (page, " ".join(text.split()))
+    for page in PAGES
+    for text in re.findall(rf"`lmk ((?:{'|'.join(VERBS)})\b[^`]*)`", page.read_text())
+]
+
+
+@pytest.mark.parametrize(("page", "command"), INLINE, ids=lambda value: getattr(value, "name", value))
+def test_a_command_in_passing_exists_with_its_options(page: Path, command: str) -> None:
+    words = command.split()
+    known = (ROOT / "docs" / "verbs" / f"{words[0]}.md").read_text()
+    if words[0] in ("config", "emulator", "kernel") and len(words) > 1:
+        assert f"## lmk {words[0]} {words[1]}\n" in known, f"{page.name}: no lmk {words[0]} {words[1]}"
+    for option in re.findall(r"--[a-z-]+", command):
+        assert f"{option}`" in known or f"{option} " in known, f"{page.name}: lmk {words[0]} has no {option}"
 
 
 @pytest.fixture(scope="module")
