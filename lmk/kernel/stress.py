@@ -75,7 +75,8 @@ if test -e /process_reap_test; then
   timeout -s KILL {selftest_s} /process_reap_test /mnt
   echo "stress: selftest $? after $(($(seconds) - begin)) s"
 fi
-left=$(({seconds} - $(seconds) + begin))
+left=$(({verdict_s} - $(seconds) + begin - {hang_s} - {balance_s}))
+test $left -le {seconds} || left={seconds}
 test $left -ge {rounds_s} || left={rounds_s}
 /kernel-stress $left {seed} /mnt {hang_s}
 echo "stress: exit $?"
@@ -87,7 +88,7 @@ grep debug_locks: /proc/lockdep_stats
 class Limits:
     """How a run divides its time, all in s: whatever happens, the verdict comes ``verdict_s`` after the boot.
 
-    The selftest counts as part of the time asked for, and so the rounds get what is left of it, at least half.
+    The rounds get the time asked for; after a slow selftest what leaves time for a late verdict, at least half of it.
     """
 
     seconds: int
@@ -95,13 +96,14 @@ class Limits:
     selftest_s: int
     rounds_s: int
     hang_s: int
+    balance_s: int = 20
 
     @staticmethod
     def of(seconds: int) -> Limits:
         """Half as long again as was asked for, at least two minutes more: a selftest and a late round take as long."""
         more_s = max(seconds // 2, 120)
-        # The last round may be as late as hang_s; after that the balance of objects takes up to 20 s.
-        hang_s = min(more_s - 40, 180)
+        # The last round may be as late as hang_s; after that the balance of objects takes up to balance_s.
+        hang_s = min(more_s - 40, 120)
         return Limits(
             seconds=seconds,
             verdict_s=seconds + more_s,
