@@ -70,6 +70,24 @@ def test_the_action_keeps_the_reports_and_passes_the_exit_code_on(runner: Path, 
         assert "| go-1gb | camera-burst |" in files["GITHUB_STEP_SUMMARY"].read_text()
 
 
+def told(runner: Path) -> list[str]:
+    """The arguments of the last ``lmk`` that ran."""
+    return (runner / "arguments").read_text().splitlines()
+
+
+@pytest.mark.parametrize(("bundle", "words"), [("a.bundle", ["--bundle", "a.bundle"]), ("", ["--only", "sim"])])
+def test_a_bundle_brings_the_emulated_cells(runner: Path, bundle: str, words: list[str]) -> None:
+    program = runner / "lmk" / "bin" / "lmk"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {runner}/arguments\n')
+    output = {"GITHUB_OUTPUT": str(runner / "output"), "GITHUB_STEP_SUMMARY": str(runner / "summary")}
+    github = {"RUNNER_TEMP": str(runner), "MATRIX": "", "BUNDLE": bundle, "SHARD": "", "ARGUMENTS": "--repeat 2"}
+    assert bash(steps()["lmk ci"]["run"], runner, **output, **github).returncode == 0
+    assert told(runner) == ["ci", "--output", str(runner / "lmk-ci"), *words, "--repeat", "2"]
+    script = gitlab_script().replace("/opt/lmk", str(runner / "lmk"))
+    assert bash(script, runner, LMK_MATRIX="m.yaml", LMK_BUNDLE=bundle).returncode == 0
+    assert told(runner) == ["ci", "m.yaml", "--output", "lmk-ci", *words]
+
+
 def test_the_gitlab_job_leaves_its_junit_report(runner: Path) -> None:
     script = gitlab_script().replace("/opt/lmk", str(runner / "lmk"))
     done = bash(script, runner, LMK_MATRIX="matrix.yaml", LMK_BUNDLE="", CI_NODE_INDEX="1", CI_NODE_TOTAL="1")
