@@ -1,4 +1,4 @@
-"""``lmk record`` and ``lmk doctor --target`` on the real kernel in the guest, with the stand-in for the stock lmkd."""
+"""``lmk record``, ``top`` and ``doctor --target`` on the kernel in the guest, with the stand-in for the stock lmkd."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lmk.config.find import find_config
 from lmk.device.adb import AdbDevice
 from lmk.guest.image import build_guest_image
 from lmk.record.reader import RecordReader
+from tests.cli.test_top_verb import Terminal
 from tests.conftest import Guests, test_kernel
 
 pytestmark = pytest.mark.emulator
@@ -84,6 +85,22 @@ def test_a_kill_of_the_devices_own_lmkd_is_recorded(guest_adb: AdbDevice, tmp_pa
     out, err = replayed.communicate(timeout=60)
     assert replayed.returncode == 0, err
     assert json.loads(out)["left_ms"] is None
+
+
+def test_top_is_live_on_a_terminal(guest_adb: AdbDevice) -> None:
+    victim = int(guest_adb.check_shell("sleep 600 >/dev/null 2>&1 </dev/null & echo $!").split()[-1])
+    guest_adb.check_shell(f"echo 905 > /proc/{victim}/oom_score_adj")
+    terminal = Terminal([sys.executable, "-m", "lmk", "top", "--target", f"emulator:{NAME}"])
+    try:
+        terminal.until(r"free memory, low watermark +[█▏▎▍▌▋▊▉]*·* +\d")
+        terminal.until(rf"cached +1 +sleep \({victim}\) +905")
+        guest_adb.check_shell(f"kill -9 {victim}")
+        terminal.until(rf"\A(?![\s\S]*sleep \({victim}\))[\s\S]*free memory")
+        terminal.press(b"q")
+        assert terminal.ended() == 0
+    finally:
+        terminal.close()
+    assert guest_adb.getprop("init.svc.lmkd") == "running"
 
 
 def test_doctor_verifies_every_step(guest_adb: AdbDevice) -> None:
