@@ -6,15 +6,18 @@ and ``--resume`` goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import attrs
@@ -132,7 +135,7 @@ def _simulate(work: Work, keys: Sequence[tuple[int, Cell]], keep: Finished) -> N
                 if len(some) == replicas:
                     keep(_judged(work, repeat, cell, [some[number] for number in range(replicas)]))
         except BaseException:
-            _abandon(pool)
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
@@ -141,25 +144,38 @@ def _leave_interrupts_to_parent() -> None:
 
 
 def _emulate(work: Work, keys: Sequence[tuple[int, Cell]], keep: Finished) -> None:
-    if not keys:
-        return
-    with ThreadPoolExecutor(_emulators_at_once(work, [cell for _, cell in keys])) as pool:
-        owner = {pool.submit(_emulated, work, repeat, cell): None for repeat, cell in keys}
-        try:
-            for future in as_completed(owner):
-                keep(future.result())
-        except BaseException:
-            _abandon(pool)
-            raise
+    """Daemon threads, not a pool: one would make Ctrl-C wait for runs of minutes. A run ends with this process."""
+    waiting: SimpleQueue[tuple[int, Cell]] = SimpleQueue()
+    for key in keys:
+        waiting.put(key)
+    ended: SimpleQueue[CellResult | BaseException] = SimpleQueue()
+
+    def take_turns() -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                repeat, cell = waiting.get_nowait()
+                try:
+                    ended.put(_emulated(work, repeat, cell))
+                except BaseException as error:
+                    ended.put(error)
+
+    for _ in range(_emulators_at_once(work, [cell for _, cell in keys]) if keys else 0):
+        threading.Thread(target=take_turns, daemon=True).start()
+    try:
+        for _ in keys:
+            result = ended.get()
+            if isinstance(result, BaseException):
+                raise result
+            keep(result)
+    finally:
+        with contextlib.suppress(Empty):
+            while True:
+                waiting.get_nowait()
 
 
 def _emulated(work: Work, repeat: int, cell: Cell) -> CellResult:
     executed = execute_emulator(work.matrix, cell, work.options, _run_dir(work, repeat, cell))
     return _judged(work, repeat, cell, [executed])
-
-
-def _abandon(pool: Executor) -> None:
-    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _emulators_at_once(work: Work, cells: Sequence[Cell]) -> int:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,3 +247,26 @@ def test_runs_of_another_bundle_are_not_taken_for_these(folder: Path, call: Call
     (folder / "b.tar").write_text("another")
     code, body = call(*argv)
     assert (code, "other inputs" in body["error"]["cause"]) == (2, True)
+
+
+def test_ctrl_c_ends_a_run_that_is_under_way(folder: Path) -> None:
+    (folder / "small.yaml").write_text(EMULATED)
+    slow = folder / "slow"
+    slow.write_text(f"#!/bin/sh\necho $$ > {folder}/pid\nexec sleep 600\n")
+    slow.chmod(0o755)
+    script = f"import sys; sys.executable = {str(slow)!r}; from lmk.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    argv = ["ci", str(folder / "small.yaml"), "--bundle", "b.tar"]
+    with subprocess.Popen([sys.executable, "-c", script, *argv], stderr=subprocess.PIPE) as process:
+        try:
+            deadline_s = time.monotonic() + 60
+            while not (folder / "pid").is_file():
+                assert time.monotonic() < deadline_s
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 130
+            child = int((folder / "pid").read_text())
+            while Path(f"/proc/{child}").exists():
+                assert time.monotonic() < deadline_s
+                time.sleep(0.05)
+        finally:
+            process.kill()

@@ -88,7 +88,8 @@ def test_a_kill_of_the_devices_own_lmkd_is_recorded(guest_adb: AdbDevice, tmp_pa
 
 
 def test_top_is_live_on_a_terminal(guest_adb: AdbDevice) -> None:
-    victim = int(guest_adb.check_shell("sleep 600 >/dev/null 2>&1 </dev/null & echo $!").split()[-1])
+    app = "busybox setuidgid 10001:10001 sleep 600"  # lmkd manages apps, and so top shows them
+    victim = int(guest_adb.check_shell(f"{app} >/dev/null 2>&1 </dev/null & echo $!").split()[-1])
     guest_adb.check_shell(f"echo 905 > /proc/{victim}/oom_score_adj")
     terminal = Terminal([sys.executable, "-m", "lmk", "top", "--target", f"emulator:{NAME}"])
     try:
