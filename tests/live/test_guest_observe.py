@@ -88,8 +88,10 @@ def test_a_kill_of_the_devices_own_lmkd_is_recorded(guest_adb: AdbDevice, tmp_pa
 
 
 def test_top_is_live_on_a_terminal(guest_adb: AdbDevice) -> None:
-    app = "busybox setuidgid 10001:10001 sleep 600"  # lmkd manages apps, and so top shows them
-    victim = int(guest_adb.check_shell(f"{app} >/dev/null 2>&1 </dev/null & echo $!").split()[-1])
+    # What lmkd manages, and so top shows, are processes of apps' users.
+    guest_adb.check_shell("echo app:x:10001:10001::/:/system/bin/sh >> /etc/passwd")
+    app = "busybox start-stop-daemon -S -p /none -c app -a /system/bin/sleep -- 600"
+    victim = int(guest_adb.check_shell(f"{app} >/dev/null 2>&1 </dev/null & echo $!; sleep 1").split()[-1])
     guest_adb.check_shell(f"echo 905 > /proc/{victim}/oom_score_adj")
     terminal = Terminal([sys.executable, "-m", "lmk", "top", "--target", f"emulator:{NAME}"])
     try:
