@@ -36,6 +36,8 @@ def qemu_arguments(
     if config.arch == "arm64" and accel.name == "tcg":
         arguments += ["-cpu", "max"]
     arguments += ["-smp", str(guest_cpus(config.cpus)), "-m", f"{config.memory_bytes // MIB}M"]
+    # A phone has its RAM. Fetched from the host at the first touch, a page takes an app twice as long to write.
+    arguments += ["-mem-prealloc"]
     arguments += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     arguments += ["-kernel", str(kernel), "-initrd", str(initrd), "-append", cmdline]
     arguments += ["-chardev", f"file,id=console,path={_escaped(console)}", "-serial", "chardev:console"]

@@ -43,6 +43,7 @@ def after(words: list[str], option: str) -> str:
 def test_memory_cpus_and_kernel(config: DeviceConfig) -> None:
     words = arguments(config)
     assert after(words, "-m") == "2048M"
+    assert "-mem-prealloc" in words
     assert int(after(words, "-smp")) == min(config.cpus, len(os.sched_getaffinity(0)))
     assert after(words, "-accel") == "tcg,thread=multi"
     assert after(words, "-M") == "q35"
