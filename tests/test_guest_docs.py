@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,9 +39,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, guest_factory: Guests) -
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LMK_STATE", str(folder / "state"))
+        patch.setenv("ANDROID_ADB_SERVER_PORT", str(free_port()))
         patch.chdir(folder)
         yield folder
         down()
+        adb("kill-server")
 
 
 def down() -> None:
@@ -47,11 +51,24 @@ def down() -> None:
         registry.down(emulator.name)
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    return port
+
+
+def adb(*words: str) -> None:
+    """The reader's own adb, with a server that ends with the test."""
+    subprocess.run(["adb", *words], check=False, capture_output=True, timeout=60)
+
+
 def serial() -> str:
-    """Of the guest that is up, booted if there is none."""
+    """Of the guest that is up and connected, booted if there is none."""
     if not registry.list_emulators():
         assert main(["emulator", "up", "phone-2gb"]) == 0
     (emulator,) = registry.list_emulators()
+    adb("connect", emulator.serial)
     return emulator.serial
 
 

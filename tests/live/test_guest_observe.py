@@ -96,7 +96,7 @@ def test_top_is_live_on_a_terminal(guest_adb: AdbDevice) -> None:
     terminal = Terminal([sys.executable, "-m", "lmk", "top", "--target", f"emulator:{NAME}"])
     try:
         terminal.until(r"free memory, low watermark +[█▏▎▍▌▋▊▉]*·* +\d")
-        terminal.until(rf"cached +1 +sleep \({victim}\) +905")
+        terminal.until(rf"cached +1 +\d+ +\S*sleep \({victim}\) +905")
         guest_adb.check_shell(f"kill -9 {victim}")
         terminal.until(rf"\A(?![\s\S]*sleep \({victim}\))[\s\S]*free memory")
         terminal.press(b"q")
