@@ -38,14 +38,14 @@ def test_a_study_and_all_that_is_said_of_its_winner(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"
-    more = ["--trials", "8", "--batch", "4", "--seeds", "2", "--unseen", "3", "--sensitivity", "2", "--workers", "1"]
+    more = ["--trials", "24", "--batch", "4", "--seeds", "2", "--unseen", "3", "--sensitivity", "2", "--workers", "1"]
     more += ["--no-rates"]
     calibration = ["--calibration", "emulator-tcg", "--space", "upgrade_pressure=10..90"]
     assert main(words(tiny, folder, *more, *calibration)) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["schema"] == 1
     assert result["stock"]["trial"] == 0
-    assert sum(result["trials"][state] for state in ("complete", "stopped", "failed")) == 9
+    assert sum(result["trials"][state] for state in ("complete", "stopped", "failed")) == 25
     assert set(result["importances"]) == {"cold_starts", "psi_full_ms"}
     assert "vmpressure" in result["dead"]["upgrade_pressure"]
     assert "software emulation" in result["warnings"][0]
