@@ -69,11 +69,13 @@ def compare(killer: str, case: Case, trace: Trace) -> Verdict:
     target = TraceTarget(trace, POLL_PATHS[killer])
     began_ns = target.now_ns()
     run_policy(_POLICIES[killer](case), target, _Nobody())
-    real = _kills(trace.signals, began_ns)
+    real, ours = _kills(trace.signals, began_ns), _kills(tuple(target.signals), began_ns)
+    # A kill that one side has in the last second may be one that the other had no time for.
+    settled_s = (trace.end_ns - SAME_SECOND_NS - began_ns) / NS_PER_S
     return Verdict(
         case=case.name,
-        real=real,
-        ours=_kills(tuple(target.signals), began_ns),
+        real=_settled(real, ours, settled_s),
+        ours=_settled(ours, real, settled_s),
         alike=_alike(killer, trace, trace.signals[0]) if trace.signals else 0,
         reasons=tuple(target.reasons),
     )
@@ -88,6 +90,11 @@ def _kills(signals: tuple[Signal, ...], began_ns: int) -> tuple[Kill, ...]:
             seen.add(signal.pid)
             kills.append(Kill((signal.t_ns - began_ns) // NS_PER_MS / 1000, signal.pid, signal.signal))
     return tuple(kills)
+
+
+def _settled(kills: tuple[Kill, ...], others: tuple[Kill, ...], until_s: float) -> tuple[Kill, ...]:
+    known = {other.pid for other in others}
+    return tuple(kill for kill in kills if kill.t_s <= until_s or kill.pid in known)
 
 
 def _alike(killer: str, trace: Trace, first: Signal) -> int:
