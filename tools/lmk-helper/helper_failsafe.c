@@ -104,7 +104,8 @@ static int64_t report_tick(int64_t now_ns)
 {
 	struct out *out;
 
-	if (!self.report_due || !host_connected())
+	/* Entered again meanwhile: it tells of both when that is over, and needs its mode until then. */
+	if (!self.report_due || shared->failsafe_active || !host_connected())
 		return INT64_MAX;
 	if (now_ns < self.report_by_ns && kill_story_open())
 		return self.report_by_ns;
@@ -132,6 +133,9 @@ void failsafe_host_heard(void)
 		self.report_due = true;
 		self.report_by_ns = shared->failsafe.left_ns + (int64_t)shared->settings.reap_timeout_ms * NS_PER_MS;
 		say('I', "host is back");
+	} else if (!self.report_due) {
+		/* What was handled in a silence too short for the fail-safe is not the next one's. */
+		memset(&shared->failsafe, 0, sizeof(shared->failsafe));
 	}
 	report_tick(lmk_now_ns());
 	lmkd_replay_handled();
