@@ -1,7 +1,7 @@
 """Zones: where free pages are, and the watermarks that reclaim and lmkd look at. All numbers are pages of 4 KiB.
 
 Source: mm/page_alloc.c, __setup_per_zone_wmarks, setup_per_zone_lowmem_reserve, calculate_totalreserve_pages,
-calculate_min_free_kbytes; mm/show_mem.c, si_mem_available.
+calculate_min_free_kbytes; mm/khugepaged.c, set_recommended_min_free_kbytes; mm/show_mem.c, si_mem_available.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ MIN, LOW, HIGH = range(3)
 #: Kernel defaults for what a config leaves out.
 _WATERMARK_SCALE_FACTOR = 10
 _MIN_FREE_KIB_LIMITS = (128, 262144)
+#: pageblock_nr_pages with 2 MiB huge pages, and MIGRATE_PCPTYPES (include/linux/pageblock-flags.h, mmzone.h).
+_PAGEBLOCK_PAGES = 512
+_PCP_TYPES = 3
 #: sysctl_lowmem_reserve_ratio of ZONE_DMA32 and ZONE_NORMAL (CONFIG_ZONE_DMA is off on Android).
 _RESERVE_RATIO = (256, 32)
 #: hw/i386/pc_q35.c: with less than this everything lies below 4 GiB, else 2 GiB do.
@@ -140,12 +143,28 @@ class Zones:
             zone.reserve = above[-1]
 
     def _set_marks(self, vm: Mapping[str, int]) -> None:
-        min_free_kib = vm.get("min_free_kbytes")
-        if min_free_kib is None:
-            lowest, highest = _MIN_FREE_KIB_LIMITS
-            # calculate_min_free_kbytes: int_sqrt(lowmem_kbytes * 16)
-            min_free_kib = min(highest, max(lowest, isqrt(self.managed * PAGE_KIB * 16)))
         scale = vm.get("watermark_scale_factor", _WATERMARK_SCALE_FACTOR)
+        min_free_kib = vm.get("min_free_kbytes")
+        if min_free_kib is not None:
+            self._set_marks_from(min_free_kib, scale)
+            return
+        lowest, highest = _MIN_FREE_KIB_LIMITS
+        # calculate_min_free_kbytes: int_sqrt(lowmem_kbytes * 16)
+        min_free_kib = min(highest, max(lowest, isqrt(self.managed * PAGE_KIB * 16)))
+        # khugepaged starts before init writes any sysctl, so its share of lowmem is counted with the default factor.
+        self._set_marks_from(min_free_kib, _WATERMARK_SCALE_FACTOR)
+        self._set_marks_from(max(min_free_kib, self._khugepaged_kib()), scale)
+
+    def _khugepaged_kib(self) -> int:
+        """What khugepaged wants free where huge pages are built in, as in gki_defconfig (in madvise mode).
+
+        Two page blocks a zone and, for each pair of migrate types, one more; at most 5 % of lowmem.
+        """
+        blocks = len(self.zones) * (2 + _PCP_TYPES * _PCP_TYPES)
+        buffer_pages = sum(max(0, zone.managed - zone.marks[HIGH]) for zone in self.zones)
+        return min(blocks * _PAGEBLOCK_PAGES, buffer_pages // 20) * PAGE_KIB
+
+    def _set_marks_from(self, min_free_kib: int, scale: int) -> None:
         for zone in self.zones:
             lowest = min_free_kib // PAGE_KIB * zone.managed // self.managed
             step = max(lowest >> 2, zone.managed * scale // 10000)

@@ -18,11 +18,25 @@ def test_marks_are_those_of_setup_per_zone_wmarks() -> None:
     assert zones.room(LOW) == 524288 - 5455
 
 
-def test_min_free_kbytes_is_the_kernels_own_square_root() -> None:
-    # calculate_min_free_kbytes: sqrt(16 * 2097152 kB) = 5792 kB -> 1448 pages; a quarter of it between the marks,
-    # unless a scale factor of 10 asks for more: 524
+def test_min_free_kbytes_is_what_khugepaged_wants() -> None:
+    # set_recommended_min_free_kbytes: 512 pages * 1 zone * (2 + 3 * 3); a quarter of it between the marks, unless a
+    # scale factor of 10 asks for more: 524. 22,528 kB is also what the guest's kernel prints with 2 GiB.
     zones = Zones(2 * GIB, 0, "x86_64", {})
-    assert zones.zones[0].marks == [1448, 1448 + 524, 1448 + 1048]
+    assert zones.zones[0].marks == [5632, 5632 + 1408, 5632 + 2816]
+    # two zones: twice as much, in proportion to their sizes
+    assert [zone.marks[MIN] for zone in Zones(4 * GIB, 0, "x86_64", {}).zones] == [5632, 5632]
+
+
+def test_khugepaged_takes_at_most_a_twentieth_of_memory() -> None:
+    # calculate_min_free_kbytes: sqrt(16 * 262144 kB) = 2048 kB: 512 pages, high mark 768; (65536 - 768) / 20
+    zones = Zones(256 * MIB, 0, "x86_64", {})
+    assert zones.zones[0].marks[MIN] == 3238
+
+
+def test_min_free_kbytes_is_the_kernels_own_square_root_if_that_is_more() -> None:
+    # calculate_min_free_kbytes: sqrt(16 * 268435456 kB) = 65536 kB, above the 45056 kB of khugepaged's two zones
+    zones = Zones(256 * GIB, 0, "x86_64", {})
+    assert sum(zone.marks[MIN] for zone in zones.zones) in (16383, 16384)
 
 
 def test_memory_above_4_gib_has_a_zone_of_its_own_and_protects_the_lower() -> None:
