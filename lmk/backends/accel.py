@@ -2,7 +2,8 @@
 
 A /dev/kvm that opens, and even creates a virtual machine, can still fail to run one (nested virtualisation that is
 only half there). The probe is a boot sector that counts a little and leaves through QEMU's debug exit device, so it
-needs no kernel.
+needs no kernel. Where that works, Linux can still stop at the first instruction that the host does not know how to
+emulate, so KVM counts only after a kernel of ours has come up (``settle_accel``).
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import json
 import os
 import platform
 import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from lmk import subproc
 from lmk.errors import InfraError
@@ -22,6 +25,9 @@ from lmk.progress import Progress, silent
 from lmk.resources import cache_dir
 
 _PROBE_TIMEOUT_S = 15.0
+#: Under KVM a guest takes a second or two; longer, and it is not worth having.
+_TRIAL_TIMEOUT_S = 30.0
+_POLL_S = 0.05
 _EXIT_PORT = 0x501
 _EXIT_VALUE = 0x2A
 #: isa-debug-exit ends QEMU with (value << 1) | 1.
@@ -36,6 +42,8 @@ class Accel:
 
     name: str
     reason: str
+    #: KVM has run a kernel of ours, not only the probe.
+    proven: bool = False
 
     @property
     def arguments(self) -> list[str]:
@@ -43,6 +51,10 @@ class Accel:
         if self.name == "kvm":
             return ["-accel", "kvm", "-cpu", "host"]
         return ["-accel", "tcg,thread=multi"]
+
+
+#: To be tried.
+KVM = Accel(name="kvm", reason="not tried yet")
 
 
 def boot_sector() -> bytes:
@@ -62,14 +74,59 @@ def find_accel(arch: str = "x86_64", progress: Progress = silent, *, again: bool
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         reason = "/dev/kvm is not accessible to this user" if Path("/dev/kvm").exists() else "there is no /dev/kvm"
         return Accel(name="tcg", reason=reason)
-    facts = (qemu, Path(qemu).stat().st_mtime_ns, platform.release(), os.geteuid(), arch)
-    record = cache_dir("accel") / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.json"
+    record = _record_path(qemu, arch)
     if record.is_file() and not again:
         return Accel(**json.loads(record.read_text()))
     progress("trying KVM", None)
     found = _probe(qemu) if arch == "x86_64" else Accel(name="tcg", reason="KVM is only tried for x86_64 guests")
-    record.write_text(json.dumps({"name": found.name, "reason": found.reason}))
+    _remember(record, found)
     return found
+
+
+def settle_accel(accel: Accel, arch: str, trial: Callable[[], str]) -> Accel:
+    """``accel`` as it is after the first kernel was tried: KVM proven, or given up for good on this machine.
+
+    ``trial`` boots one under KVM and returns why it did not come up, or nothing; it is not asked again.
+    """
+    if accel.name != "kvm" or accel.proven:
+        return accel
+    failed = trial()
+    found = (
+        Accel(name="tcg", reason=f"Linux under KVM: {failed}")
+        if failed
+        else Accel(name="kvm", reason="Linux ran under KVM", proven=True)
+    )
+    _remember(_record_path(subproc.require_tool(*qemu_program(arch)), arch), found)
+    return found
+
+
+def try_boot(argv: Sequence[str], console: Path, ready: bytes, log: Path, timeout_s: float = _TRIAL_TIMEOUT_S) -> str:
+    """Run QEMU until ``ready`` is on its console, and end it. Why that never came, or nothing."""
+    with log.open("wb") as out:
+        process = subproc.spawn_tied(list(argv), stdout=out)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while time.monotonic() < deadline:
+            said = log.read_text(errors="replace").splitlines()
+            # QEMU stops the guest, and lives on.
+            failed = next((line for line in said if "KVM internal error" in line), "")
+            if failed or (console.is_file() and ready in console.read_bytes()):
+                return failed
+            if process.poll() is not None:
+                return said[-1] if said else f"QEMU ended with code {process.returncode}"
+            time.sleep(_POLL_S)
+    finally:
+        subproc.stop(process)
+    return f"the guest did not come up within {timeout_s:.0f} s"
+
+
+def _record_path(qemu: str, arch: str) -> Path:
+    facts = (qemu, Path(qemu).stat().st_mtime_ns, platform.release(), os.geteuid(), arch)
+    return cache_dir("accel") / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:24]}.json"
+
+
+def _remember(record: Path, found: Accel) -> None:
+    record.write_text(json.dumps(asdict(found)))
 
 
 def qemu_program(arch: str) -> tuple[str, str]:
@@ -91,6 +148,6 @@ def _probe(qemu: str) -> Accel:
         except InfraError:
             return Accel(name="tcg", reason=f"a guest under KVM did not answer within {_PROBE_TIMEOUT_S:.0f} s")
     if done.returncode == _EXPECTED_CODE:
-        return Accel(name="kvm", reason="a guest ran under KVM")
+        return Accel(name="kvm", reason="a boot sector ran under KVM")
     said = done.stderr.decode(errors="replace").strip().splitlines()
     return Accel(name="tcg", reason=f"a guest under KVM failed: {said[-1] if said else f'code {done.returncode}'}")

@@ -9,13 +9,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from attrs import frozen
 
 from lmk import subproc
-from lmk.backends.accel import Accel, find_accel, qemu_program
+from lmk.backends.accel import KVM, Accel, find_accel, qemu_program, settle_accel, try_boot
 from lmk.backends.qemu_args import ADBD_PORT, check_host_memory, check_mem_total, qemu_arguments
 from lmk.backends.qmp import Qmp
 from lmk.config.device import DeviceConfig
@@ -139,7 +140,6 @@ class QemuGuest:
     ) -> QemuGuest:
         """Start QEMU only; ``wait_ready`` does the rest."""
         check_host_memory(config.memory_bytes)
-        accel = find_accel(config.arch, progress)
         qemu = subproc.require_tool(*qemu_program(config.arch))
         run_dir.mkdir(parents=True, exist_ok=True)
         initrd = run_dir / "initrd.cpio"
@@ -148,20 +148,26 @@ class QemuGuest:
         console = run_dir / "console.log"
         console.write_bytes(b"")
         qmp_path = _socket_path(run_dir)
-        arguments = qemu_arguments(
+        arguments = partial(
+            qemu_arguments,
             config,
             kernel=kernel.image,
             initrd=initrd,
             data_disk=image.data_disk,
-            accel=accel,
             console=console,
             qmp=qmp_path,
             extra_cmdline=extra_cmdline,
         )
+        log_path = run_dir / "qemu.log"
+        accel = settle_accel(
+            find_accel(config.arch, progress),
+            config.arch,
+            lambda: _try_kvm([qemu, *arguments(accel=KVM)], console, log_path, qmp_path, progress),
+        )
         progress(f"booting {config.name} ({accel.name})", None)
         spawn = subproc.spawn_tied if tied else subproc.spawn_detached
-        with (run_dir / "qemu.log").open("wb") as log:
-            process = spawn([qemu, *arguments], stdout=log, nice=QEMU_NICE)
+        with log_path.open("wb") as log:
+            process = spawn([qemu, *arguments(accel=accel)], stdout=log, nice=QEMU_NICE)
         guest = cls(config=config, run_dir=run_dir, process=process, qmp_path=qmp_path, accel=accel)
         guest._check_memory = not kernel.debug
         return guest
@@ -333,6 +339,15 @@ def remove_socket(path: Path) -> None:
     path.unlink(missing_ok=True)
     if path.parent.name.startswith("lmk-qmp-"):
         shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _try_kvm(argv: list[str], console: Path, log: Path, qmp_path: Path, progress: Progress) -> str:
+    """Whether a guest comes up under KVM (``settle_accel``); leaves no console and no socket behind."""
+    progress("trying KVM with the guest's kernel", None)
+    failed = try_boot(argv, console, READY_LINE, log)
+    console.write_bytes(b"")
+    qmp_path.unlink(missing_ok=True)
+    return failed
 
 
 def _lower_priority(thread_ids: list[int]) -> None:

@@ -11,12 +11,13 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from lmk.backends.accel import find_accel
+from lmk.backends.accel import KVM, find_accel, settle_accel
 from lmk.cli.terminal import shown_progress
 from lmk.errors import UserError
 from lmk.kernel import bench, bench_report, bench_steps
 from lmk.kernel.bases import BASES, DEFAULT_BASE
 from lmk.kernel.build import build_kernel
+from lmk.kernel.trial import try_trial
 
 _EMULATED = "software emulation: times compare columns of this run only; counts hold anywhere"
 
@@ -40,10 +41,10 @@ def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _run(args: argparse.Namespace) -> int:
     parts = _parts(args.parts)
-    accel = find_accel("x86_64")
     started_s = time.monotonic()
     with shown_progress() as progress:
         kernel = build_kernel(args.base, progress=progress)
+        accel = settle_accel(find_accel("x86_64", progress), "x86_64", lambda: try_trial(kernel, KVM.arguments))
         rows = bench.run_bench(kernel, parts=parts, accel=accel.arguments, fresh=args.fresh, progress=progress)
     facts = {
         "kernel": kernel.release,

@@ -53,6 +53,8 @@ _MACHINES = {
     "x86_64": ("qemu-system-x86_64", "qemu-system-x86", ("-machine", "q35"), "console=ttyS0 no_timer_check"),
     "arm64": ("qemu-system-aarch64", "qemu-system-arm", ("-machine", "virt", "-cpu", "max"), "console=ttyAMA0"),
 }
+#: For a guest that has nothing to do and a CPU of its own.
+_TRY_TIMEOUT_S = 30.0
 SOFTWARE = ("-accel", "tcg,thread=multi")
 
 
@@ -125,6 +127,15 @@ def run_trial(
             detail="\n".join(text.splitlines()[-40:]),
         )
     return TrialResult(exit_code=int(end[1]), output=text[begin + len(_BEGIN) + 1 : end.start()], console=text)
+
+
+def try_trial(kernel: KernelImage, accel: Sequence[str]) -> str:
+    """Why a trial that does nothing did not get to its end; empty if it did (``lmk.backends.accel.settle_accel``)."""
+    try:
+        run_trial(kernel, "true", {}, accel=accel, timeout_s=_TRY_TIMEOUT_S, check_clock=False)
+    except (BootError, InfraError) as error:
+        return error.cause
+    return ""
 
 
 class ClockError(InfraError):

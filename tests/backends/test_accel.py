@@ -46,3 +46,45 @@ def test_foreign_architecture_is_emulated() -> None:
     if shutil.which("qemu-system-aarch64") is None:
         pytest.skip("qemu-system-aarch64 is not installed")
     assert accel.find_accel("arm64").name == "tcg"
+
+
+def _qemu(tmp_path: Path, body: str) -> tuple[list[str], Path, Path]:
+    program = tmp_path / "qemu"
+    program.write_text("#!/bin/sh\n" + body)
+    program.chmod(0o755)
+    return [str(program)], tmp_path / "console", tmp_path / "log"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("echo ready > console; sleep 60", ""),
+        ("echo KVM internal error. Suberror: 1; sleep 60", "KVM internal error. Suberror: 1"),
+        ("echo qemu: kvm_buf_set_msrs failed; exit 1", "qemu: kvm_buf_set_msrs failed"),
+        ("exit 3", "QEMU ended with code 3"),
+        ("sleep 60", "the guest did not come up within 1 s"),
+    ],
+)
+def test_a_trial_says_why_the_guest_did_not_come_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv, console, log = _qemu(tmp_path, body)
+    assert accel.try_boot(argv, console, b"ready", log, timeout_s=10.0 if why[:3] != "the" else 1.0) == why
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+def test_kvm_counts_once_a_kernel_has_come_up_and_never_again_if_not() -> None:
+    tried: list[str] = []
+
+    def trial(answer: str) -> str:
+        tried.append(answer)
+        return answer
+
+    settled = accel.settle_accel(accel.KVM, "x86_64", lambda: trial(""))
+    assert (settled.name, settled.proven) == ("kvm", True)
+    assert accel.settle_accel(settled, "x86_64", lambda: trial("again")) == settled
+    rejected = accel.settle_accel(accel.KVM, "x86_64", lambda: trial("KVM internal error"))
+    assert (rejected.name, rejected.reason) == ("tcg", "Linux under KVM: KVM internal error")
+    assert accel.settle_accel(rejected, "x86_64", lambda: trial("again")) == rejected
+    assert tried == ["", "KVM internal error"]

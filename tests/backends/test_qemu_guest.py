@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -327,3 +328,30 @@ def _eventually(condition: object, timeout_s: float) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+#: QEMU where KVM runs the probe and then stops at an instruction of Linux, as nested virtualisation does.
+_HALF_KVM = """#!/bin/sh
+case "$*" in
+*"-accel kvm"*isa-debug-exit*) exit 85 ;;
+*"-accel kvm"*) echo "KVM internal error. Suberror: 1"; exec sleep 600 ;;
+*) exec REAL "$@" ;;
+esac
+"""
+
+
+@pytest.mark.skipif(not os.access("/dev/kvm", os.W_OK), reason="without /dev/kvm nothing is tried")
+def test_a_kvm_that_cannot_run_linux_is_given_up(
+    guest_factory: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.which("qemu-system-x86_64")
+    assert real is not None
+    program = tmp_path / "bin" / "qemu-system-x86_64"
+    program.parent.mkdir()
+    program.write_text(_HALF_KVM.replace("REAL", real))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    guest = guest_factory.boot()
+    assert guest.accel.name == "tcg"
+    assert guest.accel.reason == "Linux under KVM: KVM internal error. Suberror: 1"
+    assert guest.adb.check_shell("echo alive").strip() == "alive"
