@@ -14,8 +14,9 @@ from lmk.sim.region import ANON, FILE, Region
 
 #: MIN_LRU_BATCH: a visit is worth at least this.
 _VISIT_PAGES_MIN = 64
-#: set_initial_priority for kswapd's goals on a full machine; direct reclaim starts from the default.
-_KSWAPD_PRIORITY = 4
+#: set_initial_priority: kswapd's goal (the high marks) wants more, DEF_PRIORITY / 2 is the limit; direct reclaim starts
+#: from the default.
+_KSWAPD_PRIORITY = 6
 _DIRECT_PRIORITY = 12
 
 
