@@ -21,6 +21,8 @@ _MIN_FREE_KIB_LIMITS = (128, 262144)
 #: pageblock_nr_pages with 2 MiB huge pages, and MIGRATE_PCPTYPES (include/linux/pageblock-flags.h, mmzone.h).
 _PAGEBLOCK_PAGES = 512
 _PCP_TYPES = 3
+#: set_recommended_min_free_kbytes: never more than 5 % of lowmem.
+_KHUGEPAGED_PART = 20
 #: sysctl_lowmem_reserve_ratio of ZONE_DMA32 and ZONE_NORMAL (CONFIG_ZONE_DMA is off on Android).
 _RESERVE_RATIO = (256, 32)
 #: hw/i386/pc_q35.c: with less than this everything lies below 4 GiB, else 2 GiB do.
@@ -162,7 +164,7 @@ class Zones:
         """
         blocks = len(self.zones) * (2 + _PCP_TYPES * _PCP_TYPES)
         buffer_pages = sum(max(0, zone.managed - zone.marks[HIGH]) for zone in self.zones)
-        return min(blocks * _PAGEBLOCK_PAGES, buffer_pages // 20) * PAGE_KIB
+        return min(blocks * _PAGEBLOCK_PAGES, buffer_pages // _KHUGEPAGED_PART) * PAGE_KIB
 
     def _set_marks_from(self, min_free_kib: int, scale: int) -> None:
         for zone in self.zones:
