@@ -88,9 +88,11 @@ def test_another_trigger_is_computed_from_samples(
     capsys: pytest.CaptureFixture[str], recorded: Path, tmp_path: Path
 ) -> None:
     capsys.readouterr()
-    result = replay(capsys, recorded, tmp_path, "--set", "ro.lmk.psi_partial_stall_ms=50")
-    assert result["derived_triggers"] == [{"level": 1, "trigger": "some 50000 1000000"}]
-    assert result["summary"]["same"] >= 3
+    near = replay(capsys, recorded, tmp_path / "near", "--set", "ro.lmk.psi_partial_stall_ms=180")
+    assert near["derived_triggers"] == [{"level": 1, "trigger": "some 180000 1000000"}]
+    assert near["summary"]["same"] >= 3
+    far = replay(capsys, recorded, tmp_path / "far", "--set", "ro.lmk.psi_partial_stall_ms=50")["summary"]
+    assert far["earlier"] >= 3 and far["later"] == 0
 
 
 def test_another_device_config(capsys: pytest.CaptureFixture[str], recorded: Path, tmp_path: Path) -> None:
