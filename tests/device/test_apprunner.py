@@ -190,6 +190,22 @@ def test_without_a_control_socket_it_writes_oom_score_adj_itself(world: World) -
     wait_until(lambda: Path(f"/proc/{pid}/oom_score_adj").read_text() == "700\n")
 
 
+def test_many_births_at_once_leave_every_process_the_adj_that_was_told_last(world: World) -> None:
+    # A child that is late wrote the adj of its birth over a newer one, and lmkd's kills of it were refused.
+    services = [app(i, f"service{i}", role="service", anon_kib=64, file_kib=0) for i in range(24)]
+    steps = tuple(TimelineStep(t_ms=0, action="launch", process=i) for i in range(24))
+    world.start(timeline(*services, steps=steps))
+    last: dict[int, int] = {}
+    for event in world.runner.events(until="stopped", timeout_s=20):
+        if event.kind in ("spawned", "adj"):
+            last[int(event.body["pid"])] = int(event.body["adj"])
+        if event.kind == "filled" and len(last) == 24:
+            break
+    assert len(last) == 24 and len(set(last.values())) > 1
+    for pid, adj in last.items():
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == f"{adj}\n"
+
+
 def test_the_base_load_is_filled_before_anything_else(world: World) -> None:
     server = app(0, "system_server", role="fixed", adj=0, autostart=True, anon_kib=4096)
     ballast = app(1, "unreclaimable", role="fixed", adj=0, autostart=True, locked=True, uid=0, file_kib=0)

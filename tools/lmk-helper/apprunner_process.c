@@ -88,15 +88,18 @@ struct birth {
 	int adj;
 };
 
-/* The child, between fork and exec. It takes its oom_score_adj first: it must never run with ours (-1000). */
+/*
+ * The child, between fork and exec. It waits until it has its oom_score_adj: it must never run with ours (-1000), and if
+ * it wrote the value itself, a late child of many would undo what lmkd has been told since.
+ */
 static void __attribute__((noreturn)) be_born(const struct run *run, const struct process_plan *plan,
 					      struct birth *birth)
 {
 	const struct rlimit unlimited = { .rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY };
-	char number[16];
+	char go;
 
-	lmk_format(number, sizeof(number), "%d", birth->adj);
-	lmk_write_file(AT_FDCWD, "/proc/self/oom_score_adj", number, strlen(number));
+	if (recv(birth->socket, &go, sizeof(go), 0) != sizeof(go))
+		_exit(125);
 	setsid();
 	cgroup_enter(&run->roots, process_group(plan), plan->uid);
 	setpriority(PRIO_PROCESS, 0, 0);
@@ -143,6 +146,15 @@ static void prepare_birth(struct run *run, int index, struct birth *birth)
 	birth->adj = adj_find(&run->adj, index)->adj;
 }
 
+static void write_adj(pid_t pid, int adj)
+{
+	char path[40], number[16];
+
+	lmk_format(path, sizeof(path), "/proc/%d/oom_score_adj", (int)pid);
+	lmk_format(number, sizeof(number), "%d", adj);
+	lmk_write_file(AT_FDCWD, path, number, strlen(number));
+}
+
 int process_spawn(struct run *run, int index)
 {
 	static struct birth birth;
@@ -169,6 +181,8 @@ int process_spawn(struct run *run, int index)
 		events_add("spawn_failed", "\"app\":\"%s\",\"what\":\"fork\",\"errno\":%d", plan->name, error);
 		return -error;
 	}
+	write_adj(pid, birth.adj);
+	send(ends[0], "", 1, MSG_NOSIGNAL);
 	*process = (struct process){
 		.pid = pid,
 		.socket = ends[0],
@@ -197,15 +211,6 @@ void process_send(struct run *run, int index, uint32_t kind, uint32_t serial, ui
 	if (process->pid && send(process->socket, &message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
 	    errno == EAGAIN)
 		events_add("stuck", "\"app\":\"%s\",\"pid\":%d", run->timeline.plans[index].name, (int)process->pid);
-}
-
-static void write_adj(pid_t pid, int adj)
-{
-	char path[40], number[16];
-
-	lmk_format(path, sizeof(path), "/proc/%d/oom_score_adj", (int)pid);
-	lmk_format(number, sizeof(number), "%d", adj);
-	lmk_write_file(AT_FDCWD, path, number, strlen(number));
 }
 
 static void note_cached(struct run *run, int index, int adj)
