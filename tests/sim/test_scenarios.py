@@ -31,6 +31,7 @@ MEANT_FOR = {
     "low-swap-perceptible": PHONES,
     "many-small-apps": ("phone-2gb", "phone-4gb"),
     "one-leaker": PHONES,
+    "quick-fill": PHONES,
     "some-versus-full": ("phone-2gb",),
     "tab-hoarder": PHONES[1:],
     "test-service": PHONES,
