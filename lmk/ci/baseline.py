@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import attrs
 
+from lmk.backends.accel import find_accel
 from lmk.ci.judge import metric_values
 from lmk.ci.matrix import Cell
-from lmk.errors import UserError
+from lmk.errors import HostError, UserError
 
 BASELINE_SCHEMA: Final = 1
 #: Figures that say as much of the host as of the policy: compared only where the baseline's host is like this one.
@@ -54,8 +55,15 @@ class Baseline:
 
 
 def host_kind() -> str:
-    """What times depend on: processor, number of cores, and whether KVM may be there."""
-    return f"{_processor()}, {os.cpu_count()} cores, {'kvm' if os.access('/dev/kvm', os.W_OK) else 'no kvm'}"
+    """What times depend on: processor, number of cores, and whether guests run under KVM."""
+    return f"{_processor()}, {os.cpu_count()} cores, {'kvm' if _runs_kvm() else 'no kvm'}"
+
+
+def _runs_kvm() -> bool:
+    try:
+        return find_accel().proven
+    except HostError:
+        return False
 
 
 def _processor() -> str:
