@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lmk.ci.baseline import read_baseline
 from lmk.ci.matrix import DEFAULT_MATRIX, load_matrix
 from lmk.ci.runner import shard
 from lmk.errors import ConfigErrors, UserError
@@ -89,3 +90,11 @@ def test_shards_part_the_cells() -> None:
 def test_a_wrong_shard_is_an_error(text: str) -> None:
     with pytest.raises(UserError, match="not I/N"):
         shard(load_matrix(DEFAULT_MATRIX).cells, text)
+
+
+def test_every_shipped_cell_has_a_baseline_and_no_other_has() -> None:
+    matrix = load_matrix(DEFAULT_MATRIX)
+    baseline = read_baseline(matrix.baseline_path)
+    assert baseline is not None
+    assert set(baseline.cells) == {cell.key for cell in matrix.cells}
+    assert {cell.target for cell in matrix.cells} == {"sim", "qemu"}
