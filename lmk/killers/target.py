@@ -32,6 +32,8 @@ class TraceTarget:
         self._next: dict[str, int] = {}
         self._poll_path = poll_path
         self._polled_ns = 0
+        #: When the last answered reading of a process was made: what is read after a look at them all is younger.
+        self._scanned_ns = 0
         self._polls = [reading.t_ns for reading in self._files.get(poll_path, ())]
         self._end_ns = trace.end_ns
         self._now_ns = self._fresh_ns = self._polls[0] if self._polls else trace.end_ns
@@ -79,7 +81,9 @@ class TraceTarget:
     def _text(self, path: str) -> str | api.FileError:
         readings = self._files.get(path, [])
         index = self._next.get(path, 0)
-        while index < len(readings) and readings[index].t_ns < self._fresh_ns:
+        of_process = path.startswith("/proc/") and path[6:7].isdigit()
+        fresh_ns = max(self._fresh_ns, self._scanned_ns) if path == self._poll_path else self._fresh_ns
+        while index < len(readings) and readings[index].t_ns < fresh_ns:
             index += 1
         if path in ("/proc/meminfo", "/proc/vmstat") and path != self._poll_path:
             # Read by the policy at another time than by the program: for what does not change.
@@ -88,11 +92,13 @@ class TraceTarget:
             self._next[path] = index + 1
             # Reading takes time: a decision comes no earlier than what it rests on.
             self._now_ns = max(self._now_ns, readings[index].t_ns)
+            if of_process:
+                self._scanned_ns = readings[index].t_ns
             if path == self._poll_path:
                 self._polled_ns = self._fresh_ns = readings[index].t_ns
             return readings[index].text
         self._next[path] = index
-        if path.startswith("/proc/") and path[6:7].isdigit():
+        if of_process:
             # A process it did not look at any more is one that was gone.
             return api.FileError("open", errno.ENOENT)
         return readings[index - 1].text if index else api.FileError("open", errno.ENOENT)

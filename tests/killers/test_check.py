@@ -66,6 +66,20 @@ def test_a_kill_in_the_last_second_may_be_one_sided() -> None:
     assert verdict.agree and not verdict.ours
 
 
+def test_a_look_while_it_waited_for_a_death_is_not_taken_for_the_second_look_of_the_next() -> None:
+    # Our victim is gone at once, the real one was looked at again first; then memory recovers during the next search.
+    first = recording([9], ()).readings
+    waiting = Reading(NS_PER_S + 5 * NS_PER_MS, "/proc/meminfo", meminfo(9, 9))
+    left = [reading for reading in first if "/102/" not in reading.path]
+    second = [attrs.evolve(reading, t_ns=reading.t_ns + 100 * NS_PER_MS) for reading in left]
+    second[-1] = attrs.evolve(second[-1], text=meminfo(50, 50))
+    after = [Reading(NS_PER_S * 2 + i * NS_PER_S, "/proc/meminfo", meminfo(50, 50)) for i in range(4)]
+    real = Signal(NS_PER_S + 4 * NS_PER_MS, 15, pid=102)
+    verdict = compare("earlyoom", CASE, Trace((*first, waiting, *second, *after), (real,), 6 * NS_PER_S))
+    assert [kill.pid for kill in verdict.ours] == [102]
+    assert verdict.agree
+
+
 def test_nobody_dies_just_above_the_threshold() -> None:
     verdict = compare("earlyoom", CASE, recording([14, 12, 11, 11, 11, 12], ()))
     assert verdict.agree
