@@ -77,7 +77,12 @@ def find_run(text: str) -> Path:
     """A run directory; ``last`` is the newest of those lmk named itself. UserError if there is none."""
     if text != "last":
         return Path(text)
-    runs = sorted(path for path in state_dir("runs").iterdir() if (path / "run.sqlite").is_file())
+    # Two runs may begin in one second (tools/run); which one ended last is not in their names.
+    found = [(path / "run.sqlite", path) for path in state_dir("runs").iterdir()]
+    runs = [
+        path
+        for _, _, path in sorted((file.stat().st_mtime_ns, path.name, path) for file, path in found if file.is_file())
+    ]
     if not runs:
         raise UserError("no run is recorded yet", "make one: lmk run")
     return runs[-1]
