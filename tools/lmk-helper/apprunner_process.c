@@ -172,8 +172,11 @@ int process_spawn(struct run *run, int index)
 	prepare_birth(run, index, &birth);
 	birth.socket = ends[1];
 	pid = fork();
-	if (pid == 0)
+	if (pid == 0) {
+		/* Its own copy of our end would keep it waiting for a runner that is gone. */
+		close(ends[0]);
 		be_born(run, plan, &birth);
+	}
 	error = errno;
 	close(ends[1]);
 	if (pid < 0) {
