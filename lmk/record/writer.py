@@ -206,11 +206,10 @@ class RecordWriter:
 
     def _work(self) -> None:
         try:
+            _create(self.path)
             database = sqlite3.connect(self.path, isolation_level=None)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
-            database.executescript(DDL)
-            database.execute("INSERT INTO meta VALUES ('schema', ?)", (json.dumps(SCHEMA_VERSION),))
             try:
                 self._drain(database)
             finally:
@@ -246,6 +245,17 @@ class RecordWriter:
             return self._jobs.get(timeout=remaining_s)
         except queue.Empty:
             return _PAUSE
+
+
+def _create(path: Path) -> None:
+    """An empty record that is there at once: a reader of a run that is just beginning finds no file, or a record."""
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(unfinished)) as database:
+        database.executescript(DDL)
+        with database:
+            database.execute("INSERT INTO meta VALUES ('schema', ?)", (json.dumps(SCHEMA_VERSION),))
+    unfinished.rename(path)
 
 
 def update_meta(directory: Path, values: Mapping[str, Any]) -> None:

@@ -77,6 +77,20 @@ def test_a_run_directory_is_never_overwritten(tmp_path: Path) -> None:
         RecordWriter(tmp_path)
 
 
+def test_a_record_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Whoever watches a run begin (``lmk top``, another tool) never meets a file without its tables."""
+    for number in range(30):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        with RecordWriter(directory) as writer:
+            while not (directory / "run.sqlite").exists():
+                pass
+            with RecordReader(directory) as reader:
+                assert reader.kills() == []
+            writer.kill(KillRow(t_ns=1, pid=1))
+        assert [path.name for path in directory.iterdir()] == ["run.sqlite"]
+
+
 def test_a_killed_writer_leaves_a_readable_record(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
