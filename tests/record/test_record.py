@@ -79,7 +79,7 @@ def test_a_run_directory_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     """Whoever watches a run begin (``lmk top``, another tool) never meets a file without its tables."""
-    for number in range(30):
+    for number in range(10):
         directory = tmp_path / str(number)
         directory.mkdir()
         with RecordWriter(directory) as writer:
