@@ -48,6 +48,14 @@ def t_one_in_10000(degrees: int) -> float:
     return _T_ONE_IN_10000[degrees - 2] if degrees - 2 < len(_T_ONE_IN_10000) else _Z_ONE_IN_10000
 
 
+def affected_by_chance(before: int, before_runs: int, after: int, after_runs: int) -> float:
+    """Fisher's exact test, one-sided: as many of the later runs affected, if the affected ones were dealt at random."""
+    affected, runs = before + after, before_runs + after_runs
+    dealt = range(after, min(affected, after_runs) + 1)
+    ways = sum(comb(affected, count) * comb(runs - affected, after_runs - count) for count in dealt)
+    return ways / comb(runs, after_runs)
+
+
 def half_interval_95(values: Sequence[float]) -> float:
     """Half the width of the mean's 95 % interval; of at least two values."""
     return t_95(len(values) - 1) * deviation(values) / sqrt(len(values))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmk.statistics import (
+    affected_by_chance,
     deviation,
     half_interval_95,
     median,
@@ -84,3 +85,9 @@ def test_means_far_apart_are_separated_and_near_ones_are_not() -> None:
     assert separated_95([1.0, 1.1, 0.9], [5.0, 5.1, 4.9])
     assert not separated_95([1.0, 3.0, 2.0], [2.0, 4.0, 3.0])
     assert separated_95([1.0, 1.0], [2.0, 2.0])
+
+
+def test_affected_runs_against_chance() -> None:
+    assert affected_by_chance(0, 16, 4, 4) == pytest.approx(1 / 4845)  # one way of choosing four of twenty
+    assert affected_by_chance(0, 16, 0, 4) == 1
+    assert affected_by_chance(1, 64, 3, 4) == pytest.approx((4 * 64 + 1) / 814385)

@@ -2,7 +2,9 @@
 
 Pure. A figure is worse when the mean of the new runs leaves, on the bad side, the interval in which the mean of so
 many runs of the baseline would lie but once in ten thousand times (Student's t with the baseline's own spread), and
-the difference is also large enough for anybody to care about (``SLACK``).
+the difference is also large enough for anybody to care about (``SLACK``). Kills of what a user sees or hears are too
+rare for a spread: there the number of runs that had more of them than the baseline's median run must be beyond chance
+as well (Fisher's exact test), or none of the baseline's runs had them and every new one does.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from typing import Any, Final
 import attrs
 
 from lmk.report.compare import METRICS, Metric
-from lmk.statistics import deviation, mean, t_one_in_10000
+from lmk.statistics import affected_by_chance, deviation, mean, median, t_one_in_10000
 from lmk.units import MIB
 
+#: Chance of an alarm among equals that is taken.
+_ALARM: Final = 1e-4
 #: With fewer runs a baseline knows nothing of its own spread.
 BASELINE_RUNS_MIN: Final = 3
 
@@ -33,12 +37,14 @@ class Slack:
         return max(self.absolute, abs(middle) * self.percent / 100)
 
 
-#: By metric of lmk.report.compare. Kills of what a user sees or hears get none.
+#: What a single kill is too much of; it is rare where all is well.
+_NONE: Final = Slack()
+#: By metric of lmk.report.compare.
 SLACK: Final[Mapping[str, Slack]] = {
     "kills": Slack(absolute=2, percent=20),
-    "foreground_kills": Slack(),
-    "perceptible_kills": Slack(),
-    "kernel_oom_kills": Slack(),
+    "foreground_kills": _NONE,
+    "perceptible_kills": _NONE,
+    "kernel_oom_kills": _NONE,
     "thrashing_kills": Slack(absolute=2, percent=20),
     "low_swap_kills": Slack(absolute=2, percent=20),
     "cold_starts": Slack(absolute=2, percent=10),
@@ -98,15 +104,26 @@ def _judge(metric: Metric, before: Sequence[float], after: Sequence[float]) -> V
     middle, observed = mean(before), mean(after)
     room = SLACK[metric.name].of(middle) + _spread(before, len(after))
     sign = 1 if metric.less_is_better else -1
+    worse = sign * (observed - middle) > room
+    if worse and SLACK[metric.name] is _NONE:
+        worse = _beyond_chance(before, after)
     return Verdict(
         metric=metric.name,
         baseline=middle,
         observed=observed,
         limit=middle + sign * room,
-        worse=sign * (observed - middle) > room,
+        worse=worse,
         better=sign * (middle - observed) > room,
         note="" if len(before) >= BASELINE_RUNS_MIN else f"the baseline has {len(before)} runs and no spread",
     )
+
+
+def _beyond_chance(before: Sequence[float], after: Sequence[float]) -> bool:
+    usual = median(before)
+    affected, now = (sum(value > usual for value in values) for values in (before, after))
+    if now == len(after) and not affected:
+        return True
+    return affected_by_chance(affected, len(before), now, len(after)) < _ALARM
 
 
 def _spread(before: Sequence[float], new_runs: int) -> float:

@@ -65,6 +65,8 @@ class Matrix:
     replicas: int
     #: The same while a baseline is learned.
     baseline_replicas: int
+    #: Runs of an emulated cell while a baseline is learned.
+    baseline_runs: int
     time_limit_ms: int
 
     @property
@@ -109,7 +111,8 @@ class _Reader:
             scenario_files=self._scenarios,
             calibration=self._calibration,
             replicas=top.take("replicas", integer(minimum=1, maximum=1000), 4),
-            baseline_replicas=top.take("baseline_replicas", integer(minimum=3, maximum=1000), 16),
+            baseline_replicas=top.take("baseline_replicas", integer(minimum=3, maximum=1000), 64),
+            baseline_runs=top.take("baseline_runs", integer(minimum=3, maximum=1000), 16),
             time_limit_ms=top.take("time_limit", duration_ms, _TIME_LIMIT_MS),
         )
 

@@ -77,10 +77,10 @@ def _file_digest(path: Path) -> str:
 def cells_wanted(work: Work) -> list[tuple[int, Cell]]:
     """Repeat and cell of everything to run, in the order of the matrix.
 
-    A cell that is learned has ``baseline_replicas`` runs. Simulated ones are one repeat's, seconds together; emulated
-    ones are a repeat each, so that what took minutes is kept one by one.
+    A simulated cell that is learned has ``baseline_replicas`` runs, one repeat's, seconds together; an emulated one
+    ``baseline_runs``, a repeat each, so that what took minutes is kept one by one.
     """
-    repeats = range(work.repeats * (work.matrix.baseline_replicas if work.learning else 1))
+    repeats = range(work.repeats * (work.matrix.baseline_runs if work.learning else 1))
     return [
         (repeat, cell)
         for repeat in repeats

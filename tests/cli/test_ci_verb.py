@@ -228,7 +228,7 @@ def test_settings_bundle_and_fault_reach_lmk_run(folder: Path, call: Call, runs:
 
 
 def test_an_emulated_cell_is_learned_run_by_run(folder: Path, call: Call, runs: FakeRuns) -> None:
-    (folder / "small.yaml").write_text(EMULATED + "baseline_replicas: 4\n")
+    (folder / "small.yaml").write_text(EMULATED + "baseline_runs: 4\n")
     learn = ("--bundle", "b.tar", "--update-baseline", "--output", str(folder / "out"), "--retries", "0")
     runs.plan(runs.good(), runs.lost("adb went away"), runs.good(), runs.good(), runs.good())
     code, body = call(*learn)
