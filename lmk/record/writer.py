@@ -213,8 +213,9 @@ class RecordWriter:
             try:
                 self._drain(database)
             finally:
-                # One plain file is left, so that a record can be copied or mailed.
-                database.execute("PRAGMA journal_mode = DELETE")
+                # One plain file is left, so that a record can be copied or mailed; not while somebody reads it.
+                with contextlib.suppress(sqlite3.OperationalError):
+                    database.execute("PRAGMA journal_mode = DELETE")
                 database.close()
         except Exception as error:  # whatever it is, close() tells the one who can act on it
             self._error = error

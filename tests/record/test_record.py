@@ -91,6 +91,22 @@ def test_a_record_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         assert [path.name for path in directory.iterdir()] == ["run.sqlite"]
 
 
+def test_a_run_ends_while_somebody_reads_its_record(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path)
+    writer.kill(KillRow(t_ns=1, pid=1))
+    with RecordReader(wait_for(tmp_path)) as reader:
+        reader.kills()
+        writer.close()
+    with RecordReader(tmp_path) as reader:
+        assert len(reader.kills()) == 1
+
+
+def wait_for(directory: Path) -> Path:
+    while not (directory / "run.sqlite").exists():
+        pass
+    return directory
+
+
 def test_a_killed_writer_leaves_a_readable_record(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
