@@ -8,10 +8,9 @@ import attrs
 
 from lmk.backends.qemu_args import guest_cpus
 from lmk.cli.runs import new_run_dir
-from lmk.config.calibration import DEFAULT_NAME, find_calibration, load_calibration
+from lmk.config.calibration import DEFAULT_NAME, find_calibration, load_calibration, with_kill_delay
 from lmk.errors import UserError
 from lmk.live.session import Plan
-from lmk.sim.batch import with_kill_delay
 from lmk.sim.check import check_plan
 from lmk.sim.run import SimPlan
 

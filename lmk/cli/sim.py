@@ -16,7 +16,13 @@ from lmk.cli.runs import (
     load_config,
     new_run_dir,
 )
-from lmk.config.calibration import DEFAULT_NAME, find_calibration, load_calibration, shipped_calibrations
+from lmk.config.calibration import (
+    DEFAULT_NAME,
+    find_calibration,
+    load_calibration,
+    shipped_calibrations,
+    with_kill_delay,
+)
 from lmk.config.find import find_scenario
 from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline
@@ -26,7 +32,6 @@ from lmk.policy.oomd import OomdPolicy, parse_config
 from lmk.policy.registry import SIM_POLICIES, make_policy
 from lmk.record.export import export_record
 from lmk.record.reader import RecordReader
-from lmk.sim.batch import with_kill_delay
 from lmk.sim.check import check_plan
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
 

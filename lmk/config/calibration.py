@@ -20,6 +20,7 @@ from lmk.config.load import Section, Value, open_document, suggest
 from lmk.config.quantity import InvalidValue
 from lmk.errors import ConfigError
 from lmk.resources import data_dir
+from lmk.units import US_PER_MS
 
 _CLASS: Final = re.compile(r"published|emulator-tcg|measured:[A-Za-z0-9._-]{1,64}", re.ASCII)
 _NS_MAX: Final = 10**12
@@ -146,6 +147,11 @@ _MAY_BE_ZERO: Final = {
     *("touch_ns", "reclaim_scan_ns", "aging_ns", "kernel_fixed_kib", "kernel_used_kib", "process_kib"),
     *("file_read_ns", "storage_burst_ms", "text_kib"),
 }
+
+
+def with_kill_delay(calibration: Calibration, delay_ms: int) -> Calibration:
+    """The same rates with a slower way to SIGKILL: what a watchdog of kill latency must notice."""
+    return attrs.evolve(calibration, signal_us=calibration.signal_us + delay_ms * US_PER_MS)
 
 
 def _read(top: Section) -> Calibration:

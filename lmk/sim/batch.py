@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from lmk.config.calibration import Calibration, load_calibration
+from lmk.config.calibration import load_calibration, with_kill_delay
 from lmk.config.device import load_device_config
 from lmk.config.override import override
 from lmk.config.scenario import load_scenario
@@ -20,7 +20,6 @@ from lmk.policy.registry import make_policy
 from lmk.sim.check import check_plan
 from lmk.sim.overkill import check_kills, unnecessary_kills
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
-from lmk.units import US_PER_MS
 
 
 @attrs.frozen(kw_only=True)
@@ -67,11 +66,6 @@ def run_job(job: SimJob) -> dict[str, Any]:
     if job.unnecessary:
         result["summary"]["unnecessary_kills"] = unnecessary_kills(check_kills(plan))
     return result if job.run_dir is not None else {**result, "record": None}
-
-
-def with_kill_delay(calibration: Calibration, delay_ms: int) -> Calibration:
-    """The same rates with a slower way to SIGKILL: what a watchdog of kill latency must notice."""
-    return attrs.evolve(calibration, signal_us=calibration.signal_us + delay_ms * US_PER_MS)
 
 
 def run_jobs(

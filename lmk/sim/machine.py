@@ -357,27 +357,35 @@ class Machine:
         return lanes
 
     def _span(self, runners: list[Runner], limit_ns: int) -> int:
-        writers = 0
+        writers = reading = 0
         span_ns = limit_ns
         for runner in runners:
             quiet_ns = runner.quiet_ns(self)
             if quiet_ns is not None and quiet_ns < span_ns:
                 span_ns = quiet_ns
             if runner.writes_memory:
-                writers += 1
-        if writers:
-            if self.kswapd.awake:
-                most_ns = self.wall_ns(self.calibration.fault_ns) // writers
-                if most_ns < STEP_MAX_NS:
-                    most_ns = STEP_MAX_NS
-            else:
-                room = self.memory.zones.room(LOW)
-                most_ns = (room + 1) * self.wall_ns(self.calibration.fault_ns) // writers
-                if most_ns < STEP_MIN_NS:
-                    most_ns = STEP_MIN_NS
+                if runner.io_waiting:
+                    reading += 1
+                else:
+                    writers += 1
+        if writers or reading:
+            most_ns = STEP_MAX_NS if self.kswapd.awake else self._fill_ns(writers, reading)
             if most_ns < span_ns:
                 span_ns = most_ns
         return span_ns if span_ns > 0 else 1
+
+    def _fill_ns(self, writers: int, reading: int) -> int:
+        """How long it takes at least until kswapd wakes: some write as fast as they can, others as storage gives."""
+        room = self.memory.zones.room(LOW) + 1
+        most_ns = room * self.wall_ns(self.calibration.fault_ns)
+        if reading:
+            cpu_ns = self.wall_ns(self.read_cpu_ns)
+            page_ns = self.storage.wait_ns(cpu_ns, self.readers, self.now_ns) + cpu_ns
+            # room / (writers / fault + reading / page)
+            most_ns = most_ns * page_ns // (writers * page_ns + reading * most_ns // room)
+        else:
+            most_ns //= writers
+        return most_ns if most_ns > STEP_MIN_NS else STEP_MIN_NS
 
     def _account(self, psi: Psi, usages: list[tuple[int, Usage]], span_ns: int, looking_ns: int) -> None:
         """What each CPU did, for PSI (psi_group_change, test_states: full while nobody runs who is not stalled)."""
