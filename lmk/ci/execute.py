@@ -26,6 +26,8 @@ from lmk.sim.batch import SimJob, run_job
 
 #: Of a cell, on top of the first try.
 RETRIES_MAX: Final = 2
+#: Jitters of a baseline's runs begin here, far beyond those of any number of repeats.
+_LEARNED_FROM: Final = 1 << 32
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +85,14 @@ def sim_job(matrix: Matrix, cell: Cell, options: Options, jitter: int, run_dir: 
         kill_delay_ms=options.kill_delay_ms,
         run_dir=run_dir,
     )
+
+
+def jitter_of(repeat: int, replica: int, replicas: int, *, learning: bool) -> int:
+    """Of one of a cell's ``replicas`` runs: the scenario as written, then at moments that neither another repeat nor a
+    baseline has had. Runs are to be judged by others, never by themselves."""
+    if replica == 0:
+        return 0
+    return _LEARNED_FROM + replica if learning else repeat * replicas + replica
 
 
 def execute_sim(job: SimJob, limit_ms: int) -> Executed:

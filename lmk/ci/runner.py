@@ -24,7 +24,7 @@ import attrs
 
 from lmk import __version__
 from lmk.ci.baseline import Baseline, cell_baseline
-from lmk.ci.execute import Executed, Options, execute_emulator, execute_sim, sim_job
+from lmk.ci.execute import Executed, Options, execute_emulator, execute_sim, jitter_of, sim_job
 from lmk.ci.judge import judge, metric_values
 from lmk.ci.matrix import Cell, Matrix
 from lmk.ci.result import Attempt, CellResult, Status, to_json
@@ -121,8 +121,7 @@ def _simulate(work: Work, keys: Sequence[tuple[int, Cell]], keep: Finished) -> N
         owner: dict[Future[Executed], tuple[int, Cell, int]] = {}
         for repeat, cell in keys:
             for replica in range(replicas):
-                # The scenario as written, then at moments no other repeat has had.
-                jitter = 0 if replica == 0 else repeat * replicas + replica
+                jitter = jitter_of(repeat, replica, replicas, learning=work.learning)
                 folder = _run_dir(work, repeat, cell) if replica == 0 else None
                 job = sim_job(work.matrix, cell, work.options, jitter, folder)
                 owner[pool.submit(execute_sim, job, work.matrix.time_limit_ms)] = (repeat, cell, replica)
