@@ -219,6 +219,7 @@ class Activity:
 
     def _spawn(self, app: App) -> None:
         machine = self._machine
+        app.files = machine.memory.open_files(app.files, self._next_pid)
         process = SimProcess(self._next_pid, app.plan, app.files, machine.now_ns)
         self._next_pid += 1
         process.text_pages = machine.calibration.text_kib // PAGE_KIB

@@ -76,5 +76,6 @@ class Cgroups:
     def _stat(self, members: list[SimProcess]) -> str:
         scanned = sum(self._machine.memory.scanned.get(process.pid, 0) for process in members)
         anon = sum(process.anon_pages for process in members) * PAGE_BYTES
-        file = sum(process.file_pages for process in members) * PAGE_BYTES
+        # Text is what others read, and so is what is left of a former life.
+        file = sum(process.hot_file.resident + process.cold_file.resident for process in members) * PAGE_BYTES
         return f"anon {anon}\nfile {file}\nkernel 0\nshmem 0\npgscan {scanned}\n"

@@ -25,7 +25,7 @@ class _Order:
     def __init__(self, process: SimProcess, *, anon: bool, now_ns: int) -> None:
         self.process = process
         self.anon = anon
-        regions = [process.hot_file, process.cold_file]
+        regions = [region for file in (process.hot_file, process.cold_file) for region in (file, *file.former)]
         if anon:
             # What grew later is not part of what the runner advises.
             regions += [process.hot, process.cold]

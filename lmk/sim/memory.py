@@ -160,6 +160,8 @@ class Memory:
         events.pgfault += pages
         events.pgmajfault += pages
         events.pswpin += pages
+        # zram is a block device: submit_bio counts what is read from it
+        events.pgpgin_kib += pages * PAGE_KIB
         events.refault_anon += pages
         events.restore_anon += pages if stall else 0
         return stall
@@ -224,22 +226,18 @@ class Memory:
         self.process_pages += sign * pages
         self.revision += 1
 
-    def charge_files(self, regions: tuple[Region, ...], group: int, now_ns: int) -> None:
-        """A new process with a memory cgroup of its own opens its files: what of them is cached counts for it."""
+    def open_files(self, files: tuple[Region, Region], group: int) -> tuple[Region, Region]:
+        """A new process opens its files. With a memory cgroup of its own it is charged for what it reads itself; what
+        is cached already stays with the group that read it (mm/memcontrol.c, mem_cgroup_charge), removed or not."""
+        hot, cold = files
         if not self._groups:
-            for region in regions:
-                region.group = group
-            return
-        for region in regions:
-            resident = region.resident
-            if resident:
-                self.lru.remove(region, resident)
-            region.group = group
-            if resident:
-                self.lru.add(region, resident, refault=False, now_ns=now_ns)
-                region.set_accessed(0, now_ns)
-            if self._forgets:
-                region.out = 0
+            hot.group = cold.group = group
+            return files
+        opened = hot.reopened(group), cold.reopened(group)
+        if not self._forgets:
+            for before, after in zip(files, opened, strict=True):
+                after.out, after.out_mark = before.out, before.out_mark
+        return opened
 
     # ---- reclaim
 

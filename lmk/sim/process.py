@@ -108,7 +108,7 @@ class SimProcess:
     @property
     def file_pages(self) -> int:
         """RssFile: pages of its files that are in memory; every one it has read is mapped."""
-        return self.text_pages + self.hot_file.resident + self.cold_file.resident
+        return self.text_pages + self.hot_file.cached + self.cold_file.cached
 
     @property
     def rss_pages(self) -> int:
@@ -228,8 +228,8 @@ class SimProcess:
         missing = region.out
         is_file = region.kind == FILE
         if is_file:
-            # region.absent, spelt out
-            never_read = region.pages - region.resident - missing
+            # region.absent, mostly spelt out
+            never_read = region.absent if region.former else region.pages - region.resident - missing
             if never_read > 0:
                 missing += never_read
         if faults < 0:
@@ -247,6 +247,12 @@ class SimProcess:
         there = job.pages if job.pages < region.resident else region.resident
         region.touch(there, machine.now_ns)
         machine.memory.lru.follow(region)
+        for former in region.former:
+            part = min(job.pages - there, former.resident)
+            if part > 0:
+                former.touch(part, machine.now_ns)
+                machine.memory.lru.follow(former)
+                there += part
         wall -= machine.wall_ns(there * machine.calibration.touch_ns)
         self.jobs.popleft()
         return wall

@@ -17,6 +17,7 @@ class Region:
         "_accessed",
         "_period_ns",
         "_stamp_ns",
+        "former",
         "group",
         "kind",
         "name",
@@ -32,6 +33,8 @@ class Region:
         #: Whose memory cgroup it is charged to, where there is one per app.
         self.group = group
         self.kind = kind
+        #: Of a file: what else of it is cached, charged to the groups of its owner's former lives.
+        self.former: tuple[Region, ...] = ()
         #: Size it is meant to have.
         self.pages = pages
         self.resident = 0
@@ -67,8 +70,9 @@ class Region:
 
     def use(self, period_ns: int, now_ns: int) -> None:
         """From now on all of it is touched once per period; 0: no longer."""
-        self.set_accessed(self.accessed(now_ns), now_ns)
-        self._period_ns = period_ns
+        for region in (self, *self.former):
+            region.set_accessed(region.accessed(now_ns), now_ns)
+            region._period_ns = period_ns
 
     @property
     def in_use(self) -> bool:
@@ -76,7 +80,18 @@ class Region:
         return self._period_ns > 0
 
     @property
+    def cached(self) -> int:
+        """Pages that are in memory, whoever they are charged to."""
+        return self.resident + sum(region.resident for region in self.former)
+
+    @property
     def absent(self) -> int:
-        """Pages that were never there."""
-        absent = self.pages - self.resident - self.out
+        """Pages that were never there, or are gone with a group that is."""
+        absent = self.pages - self.cached - self.out
         return absent if absent > 0 else 0
+
+    def reopened(self, group: int) -> Region:
+        """The same file in the hands of another group: what is cached of it stays charged to whoever read it."""
+        region = Region(self.name, self.kind, self.pages, self.stored_bytes, group)
+        region.former = tuple(one for one in (self, *self.former) if one.resident)
+        return region

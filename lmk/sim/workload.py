@@ -103,8 +103,7 @@ class Workload:
 
     def own(self, app: App, process: SimProcess) -> None:
         """A process exists now. Its memory cgroup is as new as itself, and named after its pid here."""
-        self._machine.memory.charge_files(app.files, process.pid, self._machine.now_ns)
-        for region in (process.hot, *app.files):
+        for region in _watched(app, process):
             self._region_apps[region] = app
 
     def disown(self, app: App, process: SimProcess) -> None:
@@ -114,7 +113,8 @@ class Workload:
             self._machine.remove_runner(process.busy)
         for region in (process.hot, *app.files):
             region.use(0, self._machine.now_ns)
-        del self._region_apps[process.hot]
+        for region in _watched(app, process):
+            del self._region_apps[region]
 
     def rest(self, app: App, process: SimProcess) -> None:
         """It stops touching its hot set."""
@@ -169,7 +169,8 @@ class Workload:
             period_ns = app.plan.touch_every_ms * NS_PER_MS
             for region in (process.hot, app.files[0]):
                 region.use(period_ns, t_ns)
-                self._machine.memory.lru.follow(region)
+                for part in (region, *region.former):
+                    self._machine.memory.lru.follow(part)
         self._begin_growth(app, process, t_ns)
         if first:
             process.write(process.cold, process.cold.pages)
@@ -303,7 +304,7 @@ class Workload:
             return
         missing = False
         for region in (process.hot, app.files[0]):
-            if region.out:
+            if region.out or (region.former and region.absent):
                 missing = True
                 if not process.jobs or not app.showing:
                     process.touch(region, -(-region.pages // _slices(app)))
@@ -311,6 +312,11 @@ class Workload:
         if missing:
             self.go(process)
             self._slice_later(app, process)
+
+
+def _watched(app: App, process: SimProcess) -> list[Region]:
+    """What an app in use keeps touching, as far as it may."""
+    return [process.hot, *(part for file in app.files for part in (file, *file.former))]
 
 
 def _slices(app: App) -> int:

@@ -99,14 +99,45 @@ def test_files_read_again_soon_are_a_stall_and_read_first_are_not() -> None:
     assert memory.events.refault_file == memory.events.restore_file == again
 
 
+def reopened(memory: Memory, file: Region, group: int) -> Region:
+    file.pages = file.resident + file.out
+    return memory.open_files((file, Region("other", FILE, 0)), group)[0]
+
+
 def test_a_group_of_its_own_forgets_what_the_last_one_evicted() -> None:
     memory, _, file = filled("go-1gb")
     assert isinstance(memory.lru, MemcgLru)
     memory.page_out(file, 10_000, NS_PER_S)
-    resident = file.resident
-    memory.charge_files((file,), 4711, 2 * NS_PER_S)
-    assert (file.out, file.resident, file.group) == (0, resident, 4711)
-    assert sum(memory.lru.counts(FILE)) == resident
+    opened = reopened(memory, file, 4711)
+    assert (opened.out, opened.absent, opened.group) == (0, 10_000, 4711)
+
+
+def test_cache_stays_charged_to_the_group_that_read_it() -> None:
+    memory, _, file = filled("go-1gb")
+    opened = reopened(memory, file, 4711)
+    assert (opened.resident, opened.cached, opened.absent) == (0, file.resident, 0)
+    assert opened.former == (file,) and file.group == 0
+    # Nothing has to be read again until reclaim takes it from the group that is gone.
+    memory.lru.offline(file.group)
+    while not file.out:
+        memory.reclaim(5_000, FOR_EVER_NS, kswapd=True, now_ns=NS_PER_S)
+    lost = file.out
+    assert opened.absent == lost
+    memory.read_file(opened, lost, 0, 2 * NS_PER_S)
+    assert (opened.resident, opened.absent) == (lost, 0)
+    assert sum(memory.lru.counts(FILE)) == opened.cached
+    # A third life finds both; what is empty is let go of.
+    assert reopened(memory, opened, 4712).former == (opened, file)
+
+
+def test_a_file_of_a_former_life_that_is_in_use_is_kept() -> None:
+    memory, _, file = filled("go-1gb")
+    opened = reopened(memory, file, 4711)
+    opened.use(NS_PER_S, 0)
+    assert file.in_use
+    assert file.accessed(2 * NS_PER_S) == file.resident
+    opened.use(0, 2 * NS_PER_S)
+    assert not file.in_use
 
 
 def test_per_app_groups_follow_the_property() -> None:
