@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from lmk.sim.cpus import NICE_BACKGROUND, Usage
 from lmk.sim.machine import STEP_MAX_NS, Machine
-from lmk.sim.process import SimProcess, Usage
+from lmk.sim.process import SimProcess
 from lmk.sim.region import ANON, Region
 from lmk.sim.zone import PAGE_KIB
 
@@ -40,6 +41,7 @@ class Compactor:
     writes_memory = False
     io_waiting = False
     of_app = False
+    weight = NICE_BACKGROUND
 
     def __init__(self, machine: Machine, done: Callable[[SimProcess, dict[str, Any]], None]) -> None:
         self._machine = machine

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from errno import ESRCH
 from typing import Protocol
 
+from lmk.sim.cpus import NICE_HIGHEST
 from lmk.sim.machine import PRIORITY_KERNEL, Machine
 from lmk.sim.process import SimProcess
 from lmk.sim.reaper import Exit, Reap, Teardown
@@ -77,7 +78,11 @@ class Deaths:
         anon_kib = process.anon_pages * PAGE_KIB
         teardown = Teardown(process)
         dies_ns = signal_ns + calibration.death_us * NS_PER_US
-        machine.at(dies_ns, lambda: self._begin_exit(process, signal, signal_ns, teardown), PRIORITY_KERNEL)
+        machine.at(
+            dies_ns,
+            lambda: self._begin_exit(process, signal, signal_ns, teardown, hurried=queued),
+            PRIORITY_KERNEL,
+        )
         if queued:
             starts_ns = signal_ns + calibration.reap_start_us * NS_PER_US
             machine.at(starts_ns, lambda: self._begin_reap(process, teardown, signal_ns, anon_kib), PRIORITY_KERNEL)
@@ -101,8 +106,15 @@ class Deaths:
         self._listener.reaped(process.pid, error, took_us // 1000)
 
     def _begin_exit(
-        self, process: SimProcess, signal: int, signal_ns: int | None, teardown: Teardown | None = None
+        self,
+        process: SimProcess,
+        signal: int,
+        signal_ns: int | None,
+        teardown: Teardown | None = None,
+        *,
+        hurried: bool = False,
     ) -> None:
+        """``hurried``: whoever reaps it raised its priority (lmkd's reaper threads; the kernel's does not)."""
         machine = self._machine
         process.killed = process.leaving = True
         machine.remove_runner(process)
@@ -112,7 +124,8 @@ class Deaths:
                 self._listener.kill_outcome(process.pid, signal_to_exit_us=(t_ns - signal_ns) // NS_PER_US)
             machine.at(t_ns, lambda: self._gone(process, signal), PRIORITY_KERNEL)
 
-        machine.add_runner(Exit(teardown or Teardown(process), machine, done))
+        weight = NICE_HIGHEST if hurried else process.weight
+        machine.add_runner(Exit(teardown or Teardown(process), machine, weight, done))
 
     def _gone(self, process: SimProcess, signal: int) -> None:
         process.dead = True

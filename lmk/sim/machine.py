@@ -13,8 +13,9 @@ from typing import Protocol
 from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
 from lmk.errors import InfraError
+from lmk.sim.cpus import NICE_NORMAL, WHOLE, Share, Usage, on_one_cpu, shares, spread
 from lmk.sim.memory import Memory
-from lmk.sim.process import READ_AROUND_PAGES, Usage
+from lmk.sim.process import READ_AROUND_PAGES
 from lmk.sim.psi import Psi
 from lmk.sim.region import Region
 from lmk.sim.storage import Storage
@@ -52,6 +53,8 @@ class Runner(Protocol):
     def io_waiting(self) -> bool: ...
     @property
     def of_app(self) -> bool: ...
+    @property
+    def weight(self) -> int: ...
     def quiet_ns(self, machine: Machine) -> int | None: ...
     def run(self, machine: Machine, span_ns: int) -> Usage: ...
 
@@ -62,6 +65,7 @@ class Kswapd:
     writes_memory = False
     io_waiting = False
     of_app = False
+    weight = NICE_NORMAL
 
     def __init__(self) -> None:
         self.awake = False
@@ -154,8 +158,8 @@ class Machine:
         self._sequence = 0
         self._runners: dict[Runner, None] = {}
         self._lanes = [0] * config.cpus
-        # CPU time is wall time times _share[1] / _share[0]
-        self._share = (1, 1)
+        # Of whoever runs now, or is asked.
+        self._share: Share = WHOLE
         # Whether somebody reclaims directly, and whether somebody did in this step.
         self._direct = self._direct_now = False
         self.storage = Storage(config, calibration)
@@ -313,17 +317,21 @@ class Machine:
         for runner in runners:
             if runner.io_waiting:
                 readers += 1
-        self._share = (len(runners) - readers or 1, self.cpus)
         self.readers = readers or 1
-        span_ns = self._span(runners, limit_ns)
+        crowded = len(runners) - readers > self.cpus
+        parts = self._parts(runners) if crowded else None
+        span_ns = self._span(runners, parts, limit_ns)
         self._direct_now = False
         if len(runners) == 1:
             runner = runners[0]
-            usages = [(runner.lane, runner.run(self, span_ns))]
+            usages = [(runner.lane, runner.run(self, span_ns), WHOLE)]
         else:
-            # The load balancer (kernel/sched/fair.c) spreads who runs over the CPUs; who sleeps counts where it ran.
-            lanes = self._spread(runners)
-            usages = [(lane, runner.run(self, span_ns)) for lane, runner in zip(lanes, runners, strict=True)]
+            usages = []
+            lanes = spread([r.lane for r in runners], [r.io_waiting for r in runners], self.cpus)
+            for index, runner in enumerate(runners):
+                self._share = WHOLE if parts is None else parts[index]
+                usages.append((lanes[index], runner.run(self, span_ns), self._share))
+            self._share = WHOLE
         if not self._direct_now:
             self._end_direct()
         self.now_ns += span_ns
@@ -333,10 +341,10 @@ class Machine:
             if looking_ns > span_ns:
                 looking_ns = span_ns
             self._policy_ns -= looking_ns
-        self._account(self.psi, usages, span_ns, looking_ns // self.cpus)
+        self._account(self.psi, usages, span_ns, looking_ns // self.cpus, crowded=crowded)
         if self._apps_psi is not None:
             own = [usage for runner, usage in zip(runners, usages, strict=True) if runner.of_app]
-            self._account(self._apps_psi, own, span_ns, 0)
+            self._account(self._apps_psi, own, span_ns, 0, crowded=crowded)
         for runner in runners:
             if not runner.runnable:
                 self.remove_runner(runner)
@@ -344,22 +352,15 @@ class Machine:
             self.disturbed(self.memory.disturbed)
             self.memory.disturbed = {}
 
-    def _spread(self, runners: list[Runner]) -> list[int]:
-        load = [0] * self.cpus
-        lanes = []
-        for runner in runners:
-            lane = runner.lane
-            if not runner.io_waiting:
-                if load[lane]:
-                    lane = load.index(min(load))
-                load[lane] += 1
-            lanes.append(lane)
-        return lanes
+    def _parts(self, runners: list[Runner]) -> list[Share]:
+        return shares([r.weight for r in runners], [r.io_waiting for r in runners], self.cpus)
 
-    def _span(self, runners: list[Runner], limit_ns: int) -> int:
+    def _span(self, runners: list[Runner], parts: list[Share] | None, limit_ns: int) -> int:
         writers = reading = 0
         span_ns = limit_ns
-        for runner in runners:
+        for index, runner in enumerate(runners):
+            if parts is not None:
+                self._share = parts[index]
             quiet_ns = runner.quiet_ns(self)
             if quiet_ns is not None and quiet_ns < span_ns:
                 span_ns = quiet_ns
@@ -368,8 +369,9 @@ class Machine:
                     reading += 1
                 else:
                     writers += 1
+        self._share = WHOLE
         if writers or reading:
-            most_ns = STEP_MAX_NS if self.kswapd.awake else self._fill_ns(writers, reading)
+            most_ns = STEP_MAX_NS if self.kswapd.awake else self._fill_ns(min(writers, self.cpus), reading)
             if most_ns < span_ns:
                 span_ns = most_ns
         return span_ns if span_ns > 0 else 1
@@ -387,28 +389,23 @@ class Machine:
             most_ns //= writers
         return most_ns if most_ns > STEP_MIN_NS else STEP_MIN_NS
 
-    def _account(self, psi: Psi, usages: list[tuple[int, Usage]], span_ns: int, looking_ns: int) -> None:
+    def _account(
+        self, psi: Psi, usages: list[tuple[int, Usage, Share]], span_ns: int, looking_ns: int, *, crowded: bool
+    ) -> None:
         """What each CPU did, for PSI (psi_group_change, test_states: full while nobody runs who is not stalled)."""
-        wanted, cpus = self._share
-        if len(usages) == 1:
+        if len(usages) == 1 and not crowded and not looking_ns:
             # Mostly there is one.
-            lane, usage = usages[0]
-            stall = usage.stall + usage.io_stall
-            if wanted <= cpus and not looking_ns and usage.run + usage.io:
-                psi.account(lane, (stall, stall, usage.io, usage.io, 0, usage.run + usage.io), self.now_ns)
-                return
-        lanes: list[list[Usage]] = [[] for _ in range(cpus)]
-        for lane, usage in usages:
-            lanes[lane].append(usage)
+            lane, usage, _ = usages[0]
+            if usage.run + usage.io:
+                psi.account(lane, _alone(usage), self.now_ns)
+            return
+        lanes: list[list[tuple[Usage, Share]]] = [[] for _ in range(self.cpus)]
+        for lane, usage, share in usages:
+            lanes[lane].append((usage, share))
         for lane, here in enumerate(lanes):
             if not here:
                 continue
-            if len(here) == 1 and wanted <= cpus:
-                usage = here[0]
-                stall = usage.stall + usage.io_stall
-                spans = (stall, stall, usage.io, usage.io, 0, usage.run + usage.io)
-            else:
-                spans = _shared(here, span_ns, wanted, cpus)
+            spans = _alone(here[0][0]) if len(here) == 1 and not crowded else on_one_cpu(here, span_ns, crowded=crowded)
             if looking_ns and spans[1]:
                 some, full, io_some, io_full, cpu, busy = spans
                 spans = (some, min(full, max(0, span_ns - looking_ns)), io_some, io_full, cpu, busy)
@@ -416,39 +413,6 @@ class Machine:
                 psi.account(lane, spans, self.now_ns)
 
 
-def _shared(usages: list[Usage], span_ns: int, wanted: int, cpus: int) -> tuple[int, int, int, int, int, int]:
-    """Several tasks on one CPU: some is any of them stalled; full is the one that runs being in reclaim
-    (cpu_curr()->in_memstall), or nobody running while one sleeps on a page."""
-    run_sum = stall_sum = stall_io_sum = io = io_stall = 0
-    for usage in usages:
-        run_sum += usage.run
-        stall_sum += usage.stall
-        stall_io_sum += usage.io_stall
-        if usage.io > io:
-            io = usage.io
-        if usage.io_stall > io_stall:
-            io_stall = usage.io_stall
-    divisor = wanted if wanted > cpus else cpus
-    run = run_sum * cpus // divisor
-    if run > span_ns:
-        run = span_ns
-    stall_wall = stall_sum + stall_io_sum
-    if stall_wall > span_ns:
-        stall_wall = span_ns
-    stall_cpu = stall_sum * cpus // divisor
-    if stall_cpu > run:
-        stall_cpu = run
-    if io > span_ns:
-        io = span_ns
-    if io_stall > span_ns:
-        io_stall = span_ns
-    idle = span_ns - run
-    io_full = io if io < idle else idle
-    stall_idle = io_stall if io_stall < idle else idle
-    if wanted > cpus:
-        waiting = span_ns
-    else:
-        waiting = run_sum - run if run_sum > run else 0
-        if waiting > span_ns:
-            waiting = span_ns
-    return stall_wall, stall_cpu + stall_idle, io, io_full, waiting, run + io_full
+def _alone(usage: Usage) -> tuple[int, int, int, int, int, int]:
+    stall = usage.stall + usage.io_stall
+    return stall, stall, usage.io, usage.io, 0, usage.run + usage.io

@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lmk.config.app_adj import PREVIOUS_ADJ
 from lmk.config.timeline import PlannedProcess
+from lmk.sim.cpus import NICE_BACKGROUND, NICE_NORMAL, Usage
 from lmk.sim.psi import JIFFY_NS
 from lmk.sim.region import ANON, FILE, Region
 from lmk.sim.zone import PAGE_KIB
@@ -27,18 +29,6 @@ _MAX_RECLAIM_RETRIES = 16
 
 #: Kinds of job.
 BURN, NEW, TOUCH, CALL = range(4)
-
-
-class Usage:
-    """What a runner did during a step, in nanoseconds of wall time."""
-
-    __slots__ = ("io", "io_stall", "run", "stall")
-
-    def __init__(self, run: int = 0, stall: int = 0) -> None:
-        self.run = run  #: on a CPU, stalled or not
-        self.stall = stall  #: on a CPU, in reclaim or waiting for it
-        self.io = 0  #: asleep, waiting for storage
-        self.io_stall = 0  #: of that, for pages of the working set
 
 
 class Job:
@@ -154,6 +144,11 @@ class SimProcess:
     def runnable(self) -> bool:
         """Whether the thread has something to do and may do it."""
         return bool(self.jobs) and not self.killed and not self.frozen
+
+    @property
+    def weight(self) -> int:
+        """Whoever is not in use has a nice value of 10 (apprunner_process.c, send_adj; Android's background group)."""
+        return NICE_BACKGROUND if self.adj >= PREVIOUS_ADJ else NICE_NORMAL
 
     @property
     def writes_memory(self) -> bool:
@@ -331,6 +326,7 @@ class Busy:
     writes_memory = False
     io_waiting = False
     of_app = False
+    weight = NICE_NORMAL
 
     def __init__(self, process: SimProcess) -> None:
         self._process = process

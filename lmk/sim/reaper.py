@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lmk.sim.process import SimProcess, Usage
+from lmk.sim.cpus import NICE_HIGHEST, Usage
+from lmk.sim.process import SimProcess
 from lmk.units import NS_PER_US
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Exit:
     of_app = False
     runnable = True
 
-    def __init__(self, teardown: Teardown, machine: Machine, done: Callable[[int], None]) -> None:
+    def __init__(self, teardown: Teardown, machine: Machine, weight: int, done: Callable[[int], None]) -> None:
+        self.weight = weight
         self._teardown = teardown
         self._done = done
         self._base_ns = machine.calibration.exit_base_us * NS_PER_US
@@ -110,6 +112,7 @@ class Reap:
     io_waiting = False
     of_app = False
     runnable = True
+    weight = NICE_HIGHEST
 
     def __init__(self, teardown: Teardown, done: Callable[[int], None] = lambda _: None) -> None:
         self._teardown = teardown

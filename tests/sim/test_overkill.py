@@ -49,13 +49,13 @@ def test_every_kill_of_the_run_is_looked_at_once_and_the_answer_repeats(plan: Si
     assert all(check.why for check in checks)
 
 
-def test_among_many_kills_of_an_evening_some_are_unnecessary(plan: SimPlan) -> None:
-    config, evening = load_device_config(find_config("phone-2gb")), load_scenario(find_scenario("app-switching"))
+def test_among_many_kills_some_are_unnecessary(plan: SimPlan) -> None:
+    config, tabs = load_device_config(find_config("phone-2gb")), load_scenario(find_scenario("tab-hoarder"))
     busy = attrs.evolve(
         plan,
         config=config,
-        scenario=evening,
-        timeline=compile_timeline(evening, config, None),
+        scenario=tabs,
+        timeline=compile_timeline(tabs, config, 2),
         make_policy=lambda: LmkdPolicy(config.android),
     )
     checks = check_kills(busy)
