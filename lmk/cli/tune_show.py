@@ -111,7 +111,7 @@ def tune_tables(result: dict[str, Any]) -> RenderableType:
     if result["sensitivity"]:
         parts.append(sensitivity_table(result))
     if result["rates"]:
-        parts.append(_rates(result))
+        parts.append(rates_text(result))
     if result["confirm"]:
         parts += [Text("\nOn a kernel:"), compare_tables(result["confirm"]["compared"])]
         for row in result["confirm"]["agreement"]:
@@ -177,16 +177,29 @@ def sensitivity_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _rates(result: dict[str, Any]) -> RenderableType:
+def rates_text(result: dict[str, Any]) -> RenderableType:
+    """Of a trade-off nothing is to be expected but that it stays one: so by objective, and what is different."""
     rates = result["rates"]
-    lost = [row for row in rates if not row["wins"]]
-    head = f"\nAt 0.3 and 3 times each of {len(rates) // 2} rates the winner wins in {len(rates) - len(lost)} of "
-    lines = [Text(f"{head}{len(rates)} cases")]
-    for row in lost:
-        changes = ", ".join(f"{name} {value:+g}" for name, value in (row["differences"] or {}).items())
-        broken = f"; breaks {', '.join(row['broken'])}" if row["broken"] else ""
-        lines.append(Text(f"  not at {row['factor']:g} x {row['rate']}: {row['error'] or changes}{broken}"))
+    head = f"\nEach of {len(rates) // 2} rates at 0.3 and 3 times its value ({len(rates)} cases), against stock:"
+    lines = [Text(head)]
+    own = {name: result["chosen"]["figures"][name] - result["stock"]["figures"][name] for name in result["objectives"]}
+    odd: list[list[str]] = [[row["error"]] if row["error"] else [] for row in rates]
+    for name, change in own.items():
+        changes = [(row["differences"] or {}).get(name) for row in rates]
+        kept = [other is not None and _sign(other) == _sign(change) for other in changes]
+        lines.append(Text(f"  {name} {change:+.4g}: moves the same way in {sum(kept)}"))
+        for words, same, other in zip(odd, kept, changes, strict=True):
+            words += [] if same or other is None else [f"{name} {other:+g}"]
+    lines.append(Text(f"  constraints kept in {sum(not row['broken'] and not row['error'] for row in rates)}"))
+    for row, words in zip(rates, odd, strict=True):
+        words += [f"breaks {', '.join(row['broken'])}"] if row["broken"] else []
+        if words:
+            lines.append(Text(f"  {row['factor']:g} x {row['rate']}: {'; '.join(words)}"))
     return Group(*lines)
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
 
 
 def _importance_table(result: dict[str, Any]) -> Table:
