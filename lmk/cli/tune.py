@@ -61,6 +61,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--no-rates", action="store_true", help="leave out the check at 0.3 and 3 times each rate")
     parser.add_argument("--confirm", choices=("qemu",), help="run the winner and stock on a real kernel too")
+    parser.add_argument("--confirm-window", metavar="START+LEN", help="only a piece of each scenario, such as 9h+60s")
     parser.add_argument("--confirm-runs", type=int, default=5, metavar="N", help="pairs of runs per scenario (5)")
     parser.set_defaults(run=run)
 
@@ -189,6 +190,8 @@ def _plan(args: argparse.Namespace) -> StudyPlan:
         from lmk.cli.tune_confirm import check_confirm
 
         check_confirm(args, config)
+    elif args.confirm_window:
+        raise UserError(f"--confirm-window {args.confirm_window}: nothing is confirmed", "add --confirm qemu")
     if args.resume and args.study is None:
         raise UserError("--resume: does not say what", "name the file: --study FILE")
     return StudyPlan(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from lmk.config.find import find_scenario
 from lmk.config.scenario import load_scenario
-from lmk.config.timeline import compile_timeline
+from lmk.config.timeline import Timeline, compile_timeline
 from lmk.errors import UserError
 from lmk.live.devices import check_target, parse_target
 from lmk.live.session import Plan, run_live
 from lmk.live.watcher import Watcher
 from lmk.policy.registry import make_policy
 from lmk.report.compare import METRICS, Variant, compare
+from lmk.validate.window import Window, cut, parse_window, starting_table
 
 if TYPE_CHECKING:
     from lmk.config.device import DeviceConfig
@@ -30,13 +31,16 @@ def check_confirm(args: argparse.Namespace, config: DeviceConfig) -> None:
     """Raises UserError, before anything is run, for scenarios too long for a kernel, or a host without QEMU."""
     for name in args.scenario:
         scenario = load_scenario(find_scenario(name))
-        if scenario.sim_only:
-            raise UserError(f"--confirm: {scenario.name} is for the simulator alone", "leave out --confirm")
-        took_ms = compile_timeline(scenario, config, None).duration_ms
+        window = _window(args)
+        if scenario.sim_only and window is None:
+            raise UserError(
+                f"--confirm: {scenario.name} is for the simulator alone", "a piece of it: --confirm-window 9h+60s"
+            )
+        took_ms = _timeline(scenario, config, scenario.seed, window).duration_ms
         if took_ms > GUEST_MS_MAX:
             raise UserError(
                 f"--confirm: {scenario.name} takes {took_ms // 1000} s of guest time",
-                f"tune on scenarios of at most {GUEST_MS_MAX // 1000} s",
+                f"at most {GUEST_MS_MAX // 1000} s of it: --confirm-window START+LEN",
             )
     check_target(parse_target(TARGET), config, confirmed=True)
 
@@ -57,18 +61,31 @@ def confirm(
             for name, config in configs.items():
                 seed = scenario.seed + (first_seed + pair if scenario.generate is not None else 0)
                 record = folder / "confirm" / f"{scenario.name}-{pair + 1}-{name}"
-                run = run_live(_plan(config, scenario, seed, record), Watcher())
+                timeline = _timeline(scenario, config, seed, _window(args))
+                run = run_live(_plan(config, scenario, timeline, record), Watcher())
                 # Runs of a scenario that is the same with every seed are pairs all the same.
                 runs[name].append({**run, "seed": pair})
                 told(sum(map(len, runs.values())), total)
     return compare([Variant(name=name, runs=some) for name, some in runs.items()], METRICS)
 
 
-def _plan(config: DeviceConfig, scenario: Scenario, seed: int, record: Path) -> Plan:
+def _window(args: argparse.Namespace) -> Window | None:
+    return parse_window(args.confirm_window, "--confirm-window") if args.confirm_window else None
+
+
+def _timeline(scenario: Scenario, config: DeviceConfig, seed: int, window: Window | None) -> Timeline:
+    """All of a scenario, or a piece with the apps that live when it begins."""
+    timeline = compile_timeline(scenario, config, seed)
+    if window is None:
+        return timeline
+    return cut(timeline, window, starting_table(timeline, config.memory_bytes, window.start_ms))[0]
+
+
+def _plan(config: DeviceConfig, scenario: Scenario, timeline: Timeline, record: Path) -> Plan:
     return Plan(
         config=config,
         scenario=scenario,
-        timeline=compile_timeline(scenario, config, seed),
+        timeline=timeline,
         target=parse_target(TARGET),
         policy_name="lmkd",
         make_policy=lambda: make_policy("lmkd", config.android),

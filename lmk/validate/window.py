@@ -27,15 +27,15 @@ class Window:
     length_ms: int
 
 
-def parse_window(text: str) -> Window:
-    """``START+LEN``, such as ``9h+60s``. UserError."""
+def parse_window(text: str, option: str = "--window") -> Window:
+    """``START+LEN``, such as ``9h+60s``. UserError, which names the option."""
     start, plus, length = text.partition("+")
     try:
         window = Window(start_ms=parse_duration_ms(start), length_ms=parse_duration_ms(length))
     except InvalidValue as invalid:
-        raise UserError(f"--window {text}: {invalid.cause}", "START+LEN, for example 9h+60s") from None
+        raise UserError(f"{option} {text}: {invalid.cause}", "START+LEN, for example 9h+60s") from None
     if not plus or not 0 < window.length_ms <= LONGEST_MS - OPENING_MS:
-        raise UserError(f"--window {text}: not a piece of at most two minutes", "START+LEN, for example 9h+60s")
+        raise UserError(f"{option} {text}: not a piece of at most two minutes", "START+LEN, for example 9h+60s")
     return window
 
 
@@ -80,7 +80,7 @@ def cut(timeline: Timeline, window: Window, alive: Sequence[str]) -> tuple[Timel
     end_ms = window.start_ms + window.length_ms
     if end_ms > timeline.duration_ms:
         raise UserError(
-            f"--window ends at {end_ms} ms, {timeline.scenario} at {timeline.duration_ms} ms", "choose an earlier one"
+            f"the window ends at {end_ms} ms, {timeline.scenario} at {timeline.duration_ms} ms", "choose an earlier one"
         )
     by_name = {process.process_name: process for process in timeline.processes}
     opening: list[TimelineStep] = []
