@@ -9,7 +9,6 @@ import attrs
 from lmk.config.device import DeviceConfig, Source
 from lmk.config.dump import dump_device
 from lmk.config.effective import effective_knobs
-from lmk.config.properties import effective_properties
 from lmk.config.report import check_text
 from lmk.errors import UserError
 from lmk.policy.lmkd.params import PERSIST_PREFIX, PROPERTY_BY_NAME
@@ -53,13 +52,7 @@ def with_settings(config: DeviceConfig, settings: Settings, source: str = "") ->
     sources = config.sources
     if source:
         sources = (Source(fields=tuple(fields), text=source), *_without(sources, fields))
-    return attrs.evolve(
-        config,
-        sources=sources,
-        vm=vm,
-        own_properties=own,
-        properties=effective_properties(own, name=config.name, android=config.android, arch=config.arch),
-    )
+    return config.with_properties(own, sources=sources, vm=vm)
 
 
 def _without(sources: Iterable[Source], fields: Sequence[str]) -> Iterator[Source]:

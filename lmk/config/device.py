@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -135,6 +135,12 @@ class DeviceConfig:
     own_properties: Mapping[str, str]
     #: As getprop answers on the device: own and derived.
     properties: Mapping[str, str]
+
+    def with_properties(self, own: Mapping[str, str], **changes: Any) -> DeviceConfig:
+        """The same device with these properties of its own and what Android derives from them; other fields by name."""
+        changed = attrs.evolve(self, own_properties=dict(own), **changes)
+        derived = effective_properties(own, name=changed.name, android=changed.android, arch=changed.arch)
+        return attrs.evolve(changed, properties=derived)
 
     @property
     def low_ram(self) -> bool:

@@ -14,7 +14,7 @@ import attrs
 from lmk.config.device import KERNEL_BASES, VM_SYSCTLS, WITHOUT_MGLRU, DeviceConfig
 from lmk.config.effective import INTEGER_RANGES, clamp, effective_knobs, parse_value
 from lmk.config.load import suggest
-from lmk.config.properties import VALUE_MAX, effective_properties
+from lmk.config.properties import VALUE_MAX
 from lmk.errors import UserError
 from lmk.policy.lmkd.params import PROPERTIES, Property
 
@@ -51,12 +51,9 @@ def override(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
     properties = {name: text for name, text in settings.items() if not name.startswith(_VM) and name != KERNEL_BASE}
     for name, text in properties.items():
         check_property(name, text)
-    own = dict(config.own_properties) | properties
-    changed = attrs.evolve(
-        config,
+    changed = config.with_properties(
+        dict(config.own_properties) | properties,
         vm=dict(config.vm) | {name: _vm_value(name, text) for name, text in vm.items()},
-        own_properties=own,
-        properties=effective_properties(own, name=config.name, android=config.android, arch=config.arch),
     )
     for name in properties:
         _check_effective(name, changed)
@@ -68,12 +65,7 @@ def in_mode(config: DeviceConfig, properties: Mapping[str, str]) -> DeviceConfig
     if not properties:
         return config
     own = dict(config.own_properties) | dict(properties)
-    return attrs.evolve(
-        config,
-        kernel=attrs.evolve(config.kernel, memcg="v1"),
-        own_properties=own,
-        properties=effective_properties(own, name=config.name, android=config.android, arch=config.arch),
-    )
+    return config.with_properties(own, kernel=attrs.evolve(config.kernel, memcg="v1"))
 
 
 def _with_base(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:

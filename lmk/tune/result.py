@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
-
 from lmk.config.calibration import EMULATOR, Calibration
 from lmk.config.change import with_settings
 from lmk.config.device import DeviceConfig
 from lmk.config.dump import dump_device
 from lmk.config.exporting import export_prop
-from lmk.config.properties import effective_properties
 from lmk.errors import UserError
 from lmk.tune.goals import Measured
 from lmk.tune.jobs import RunSpec
@@ -106,12 +103,7 @@ def tuned_config(search: Search, trial: Trial) -> DeviceConfig:
     )
     changed = with_settings(plan.config, trial.params, source)
     name = f"{plan.config.name[:58]}-tuned"
-    return attrs.evolve(
-        changed,
-        name=name,
-        description=_description(search),
-        properties=effective_properties(changed.own_properties, name=name, android=changed.android, arch=changed.arch),
-    )
+    return changed.with_properties(changed.own_properties, name=name, description=_description(search))
 
 
 def _description(search: Search) -> str:
