@@ -1,7 +1,8 @@
 """Who gets how much of the CPUs, and what each CPU then shows to PSI.
 
-Source: kernel/sched/core.c (sched_prio_to_weight), kernel/sched/fair.c (each task's part is its weight's part of all
-that want to run, and never more than one CPU), kernel/sched/psi.c (psi_group_change, test_states), Linux 6.12.
+Source: kernel/sched/core.c (sched_prio_to_weight), kernel/sched/fair.c (select_task_rq_fair, load_balance; on one CPU
+each task's part is its weight's part of all that want to run), kernel/sched/psi.c (psi_group_change, test_states),
+Linux 6.12.
 """
 
 from __future__ import annotations
@@ -28,31 +29,31 @@ class Usage:
         self.io_stall = 0  #: of that, for pages of the working set
 
 
-def shares(weights: Sequence[int], sleeping: Sequence[bool], cpus: int) -> list[Share]:
-    """Each task's part by weight; who sleeps takes none from the others, and has its part when it wakes."""
-    total = sum(weight for weight, asleep in zip(weights, sleeping, strict=True) if not asleep)
-    free = cpus
-    # Whose part would be more than a CPU has one, and the rest share what is left.
-    for weight in sorted((w for w, asleep in zip(weights, sleeping, strict=True) if not asleep), reverse=True):
-        if weight * free < total:
-            break
-        total -= weight
-        free -= 1
-    return [WHOLE if weight * free >= total else (total, weight * free) for weight in weights]
-
-
-def spread(lanes: Sequence[int], sleeping: Sequence[bool], cpus: int) -> list[int]:
-    """The load balancer puts who runs onto CPUs that have fewest; who sleeps counts where it ran."""
+def spread(lanes: Sequence[int], sleeping: Sequence[bool], cpus: int, turn: int) -> list[int]:
+    """A CPU for each task: who runs goes where fewest do (select_task_rq_fair looks for an idle one when a task wakes,
+    load by weight is evened out only every 32 ms), beginning with another task and CPU each ``turn``; who sleeps counts
+    where it ran."""
     load = [0] * cpus
-    found = []
-    for home, asleep in zip(lanes, sleeping, strict=True):
-        lane = home
-        if not asleep:
+    found = list(lanes)
+    count, first = len(found), turn % cpus
+    for place in range(count):
+        index = (place + turn) % count
+        if not sleeping[index]:
+            lane = found[index]
             if load[lane]:
-                lane = load.index(min(load))
+                least = min(load)
+                lane = found[index] = load.index(least, first if least in load[first:] else 0)
             load[lane] += 1
-        found.append(lane)
     return found
+
+
+def shares(lanes: Sequence[int], weights: Sequence[int], sleeping: Sequence[bool], cpus: int) -> list[Share]:
+    """Each task's part of its CPU by weight; who sleeps takes none from the others, and has its part when it wakes."""
+    total = [0] * cpus
+    for lane, weight, asleep in zip(lanes, weights, sleeping, strict=True):
+        if not asleep:
+            total[lane] += weight
+    return [(max(total[lane], weight), weight) for lane, weight in zip(lanes, weights, strict=True)]
 
 
 def on_one_cpu(

@@ -103,9 +103,12 @@ class MemcgLru:
         return Batch()
 
     def offline(self, group: int) -> None:
-        """See ``Lru``."""
+        """See ``Lru``; lru_gen_offline_memcg (MEMCG_LRU_OLD): its turn comes next."""
         if group in self._groups:
             self._offline.add(group)
+            (self._round if group in self._round else self._young).remove(group)
+            # Whoever is being visited stays where it is.
+            self._round.insert(1 if self._left > 0 else 0, group)
 
     def _visit(self, key: int, *, can_swap: bool, kswapd: bool) -> int:
         group = self._groups[key]

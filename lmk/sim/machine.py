@@ -319,15 +319,18 @@ class Machine:
                 readers += 1
         self.readers = readers or 1
         crowded = len(runners) - readers > self.cpus
-        parts = self._parts(runners) if crowded else None
-        span_ns = self._span(runners, parts, limit_ns)
-        self._direct_now = False
         if len(runners) == 1:
             runner = runners[0]
+            span_ns = self._span(runners, None, limit_ns)
+            self._direct_now = False
             usages = [(runner.lane, runner.run(self, span_ns), WHOLE)]
         else:
+            sleeping = [runner.io_waiting for runner in runners]
+            lanes = spread([r.lane for r in runners], sleeping, self.cpus, self.events if crowded else 0)
+            parts = shares(lanes, [r.weight for r in runners], sleeping, self.cpus) if crowded else None
+            span_ns = self._span(runners, parts, limit_ns)
+            self._direct_now = False
             usages = []
-            lanes = spread([r.lane for r in runners], [r.io_waiting for r in runners], self.cpus)
             for index, runner in enumerate(runners):
                 self._share = WHOLE if parts is None else parts[index]
                 usages.append((lanes[index], runner.run(self, span_ns), self._share))
@@ -351,9 +354,6 @@ class Machine:
         if self.memory.disturbed:
             self.disturbed(self.memory.disturbed)
             self.memory.disturbed = {}
-
-    def _parts(self, runners: list[Runner]) -> list[Share]:
-        return shares([r.weight for r in runners], [r.io_waiting for r in runners], self.cpus)
 
     def _span(self, runners: list[Runner], parts: list[Share] | None, limit_ns: int) -> int:
         writers = reading = 0
