@@ -56,12 +56,9 @@ def shares(lanes: Sequence[int], weights: Sequence[int], sleeping: Sequence[bool
     return [(max(total[lane], weight), weight) for lane, weight in zip(lanes, weights, strict=True)]
 
 
-def on_one_cpu(
-    usages: Sequence[tuple[Usage, Share]], span_ns: int, *, crowded: bool
-) -> tuple[int, int, int, int, int, int]:
+def on_one_cpu(usages: Sequence[tuple[Usage, Share]], span_ns: int) -> tuple[int, int, int, int, int, int]:
     """Spans of several tasks on one CPU, as ``Psi.account`` takes them. Some is any of them stalled; full is the one
-    that runs being in reclaim (cpu_curr()->in_memstall), or nobody running while one sleeps on a page. ``crowded``:
-    there is always somebody who waits for a CPU."""
+    that runs being in reclaim (cpu_curr()->in_memstall), or nobody running while one sleeps on a page."""
     wall = run = stall_wall = stall_cpu = io = io_stall = 0
     for usage, (wanted, cpus) in usages:
         wall += usage.run
@@ -76,5 +73,5 @@ def on_one_cpu(
     run, stall_wall = min(run, span_ns), min(stall_wall, span_ns)
     idle = span_ns - run
     io_full, stall_idle = min(io, idle), min(io_stall, idle)
-    waiting = span_ns if crowded else min(max(0, wall - run), span_ns)
+    waiting = min(max(0, wall - run), span_ns)
     return stall_wall, min(stall_cpu, run) + stall_idle, min(io, span_ns), io_full, waiting, run + io_full

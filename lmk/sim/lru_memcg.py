@@ -50,8 +50,10 @@ class MemcgLru:
         self._group(region).remove(region, pages)
 
     def follow(self, region: Region) -> None:
-        """See ``Lru``."""
-        self._group(region).follow(region)
+        """See ``Lru``; a group that is gone with its last page has nothing to follow."""
+        group = self._groups.get(region.group)
+        if group is not None:
+            group.follow(region)
 
     def counts(self, kind: int) -> tuple[int, int]:
         """See ``Lru``."""

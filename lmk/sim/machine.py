@@ -344,10 +344,10 @@ class Machine:
             if looking_ns > span_ns:
                 looking_ns = span_ns
             self._policy_ns -= looking_ns
-        self._account(self.psi, usages, span_ns, looking_ns // self.cpus, crowded=crowded)
+        self._account(self.psi, usages, span_ns, looking_ns // self.cpus)
         if self._apps_psi is not None:
             own = [usage for runner, usage in zip(runners, usages, strict=True) if runner.of_app]
-            self._account(self._apps_psi, own, span_ns, 0, crowded=crowded)
+            self._account(self._apps_psi, own, span_ns, 0)
         for runner in runners:
             if not runner.runnable:
                 self.remove_runner(runner)
@@ -389,11 +389,9 @@ class Machine:
             most_ns //= writers
         return most_ns if most_ns > STEP_MIN_NS else STEP_MIN_NS
 
-    def _account(
-        self, psi: Psi, usages: list[tuple[int, Usage, Share]], span_ns: int, looking_ns: int, *, crowded: bool
-    ) -> None:
+    def _account(self, psi: Psi, usages: list[tuple[int, Usage, Share]], span_ns: int, looking_ns: int) -> None:
         """What each CPU did, for PSI (psi_group_change, test_states: full while nobody runs who is not stalled)."""
-        if len(usages) == 1 and not crowded and not looking_ns:
+        if len(usages) == 1 and not looking_ns:
             # Mostly there is one.
             lane, usage, _ = usages[0]
             if usage.run + usage.io:
@@ -405,7 +403,7 @@ class Machine:
         for lane, here in enumerate(lanes):
             if not here:
                 continue
-            spans = _alone(here[0][0]) if len(here) == 1 and not crowded else on_one_cpu(here, span_ns, crowded=crowded)
+            spans = _alone(here[0][0]) if len(here) == 1 else on_one_cpu(here, span_ns)
             if looking_ns and spans[1]:
                 some, full, io_some, io_full, cpu, busy = spans
                 spans = (some, min(full, max(0, span_ns - looking_ns)), io_some, io_full, cpu, busy)

@@ -43,5 +43,5 @@ def test_cpus_are_used_up_and_never_more(tasks: list[tuple[int, bool]], cpus: in
 
 def test_a_stalled_task_that_waits_for_its_cpu_is_some_and_not_full() -> None:
     stalled, busy = Usage(run=1000, stall=1000), Usage(run=1000)
-    some, full, _, _, waiting, runs = on_one_cpu([(stalled, (10, 1)), (busy, (10, 9))], 1000, crowded=True)
+    some, full, _, _, waiting, runs = on_one_cpu([(stalled, (10, 1)), (busy, (10, 9))], 1000)
     assert (some, full, waiting, runs) == (1000, 100, 1000, 1000)
