@@ -99,12 +99,15 @@ def test_open_loop_repeats_the_kills_of_a_run() -> None:
     assert error < 0.1 * max(real.curves.mem_available_kib)
 
 
-def test_the_chance_baseline_names_somebody_for_each_kill() -> None:
+def test_the_chance_baseline_names_somebody_for_each_kill_while_anybody_is_cached() -> None:
     given = piece()
     path = make_runs(given, 1, Watcher(), until_s=float("inf"), make_run=simulated(disturbed=False))[0]
     real = view(path, given.from_ms)
     baseline = oldest_cached(real, given.timeline)
-    assert [kill.t_ms for kill in baseline] == [kill.t_ms for kill in real.kills]
+    named = {kill.t_ms for kill in baseline}
+    assert len(named) == len(baseline) > 0
+    assert named >= {kill.t_ms for kill in real.kills if kill.tier == "cached"}
+    assert named <= {kill.t_ms for kill in real.kills}
     assert all(kill.name.startswith("com.example.") for kill in baseline)
 
 
