@@ -95,7 +95,8 @@ def _plan(config: DeviceConfig, scenario: Scenario, timeline: Timeline, record: 
 
 
 def agreement(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each objective: the difference as simulated and on the kernel, and whether both point the same way."""
+    """For each objective: the difference as simulated and on the kernel, and whether both point the same way; None
+    where they do not and the kernel's runs show no difference (its 95 % interval includes zero)."""
     found = []
     for name in result["objectives"]:
         there = _difference(compared, name)
@@ -104,6 +105,8 @@ def agreement(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[di
             own, base = result["chosen"]["figures"][name], result["stock"]["figures"][name]
             here = None if own is None or base is None else round(own - base, 3)
         same = None if here is None or there is None else here * there > 0 or here == there
+        if same is False and not _shown(compared, name):
+            same = None
         found.append({"objective": name, "simulated": here, "kernel": there, "same_sign": same})
     return found
 
@@ -111,3 +114,8 @@ def agreement(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[di
 def _difference(compared: Mapping[str, Any], name: str) -> float | None:
     metric = next((metric for metric in compared["metrics"] if metric["name"] == name), None)
     return None if metric is None else metric["others"][0]["difference"]
+
+
+def _shown(compared: Mapping[str, Any], name: str) -> bool:
+    other = next(metric for metric in compared["metrics"] if metric["name"] == name)["others"][0]
+    return other["ci95"] is None or not other["ci95"][0] <= 0 <= other["ci95"][1]

@@ -115,7 +115,9 @@ def tune_tables(result: dict[str, Any]) -> RenderableType:
     if result["confirm"]:
         parts += [Text("\nOn a kernel:"), compare_tables(result["confirm"]["compared"])]
         for row in result["confirm"]["agreement"]:
-            words = {True: "the same sign", False: "NOT the same sign", None: "nothing to compare"}[row["same_sign"]]
+            words = {True: "the same sign", False: "NOT the same sign", None: "no difference shown on the kernel"}[
+                row["same_sign"]
+            ]
             figures = f"simulated {row['simulated']}, on the kernel {row['kernel']}"
             parts.append(Text(f"{row['objective']}: {figures}: {words}"))
     if any(result["importances"].values()):
