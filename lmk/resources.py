@@ -50,3 +50,10 @@ def state_dir(*parts: str) -> Path:
     path = root.joinpath(*parts)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def scratch_parent() -> Path | None:
+    """Where files that nobody keeps go: a file system in memory, if there is one. SQLite waits for the disk at each
+    commit, and so would every worker that simulates for figures alone. None: wherever tempfile puts them."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and os.access(memory, os.W_OK | os.X_OK) else None

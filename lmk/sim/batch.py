@@ -17,6 +17,7 @@ from lmk.config.override import override
 from lmk.config.scenario import load_scenario
 from lmk.config.timeline import compile_timeline, jittered
 from lmk.policy.registry import make_policy
+from lmk.resources import scratch_parent
 from lmk.sim.check import check_plan
 from lmk.sim.overkill import check_kills, unnecessary_kills
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
@@ -51,7 +52,7 @@ def run_job(job: SimJob) -> dict[str, Any]:
     calibration = with_kill_delay(load_calibration(job.calibration), job.kill_delay_ms)
     check_plan(config, calibration)
     release = job.release or config.android
-    with tempfile.TemporaryDirectory(prefix="lmk-sim-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lmk-sim-", dir=scratch_parent()) as folder:
         plan = SimPlan(
             config=config,
             calibration=calibration,

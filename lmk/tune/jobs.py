@@ -19,6 +19,7 @@ from lmk.config.scenario import Scenario, load_scenario, read_scenario
 from lmk.config.timeline import compile_timeline
 from lmk.errors import LmkError
 from lmk.policy.registry import make_policy
+from lmk.resources import scratch_parent
 from lmk.sim.check import check_plan
 from lmk.sim.overkill import check_kills, unnecessary_kills
 from lmk.sim.run import EVENTS_MAX, SimPlan, run_sim
@@ -67,7 +68,7 @@ def measure(job: Job) -> Outcome:
     try:
         check_plan(job.config, job.calibration)
         scenario = _scenario(job.run.text, job.run.file)
-        with tempfile.TemporaryDirectory(prefix="lmk-tune-") as folder:
+        with tempfile.TemporaryDirectory(prefix="lmk-tune-", dir=scratch_parent()) as folder:
             plan = SimPlan(
                 config=job.config,
                 calibration=job.calibration,
