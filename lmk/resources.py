@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+#: A run's record is a few MB; containers give /dev/shm 64.
+_SCRATCH_BYTES = 64 << 20
 
 
 def data_dir(name: str) -> Path:
@@ -53,7 +55,11 @@ def state_dir(*parts: str) -> Path:
 
 
 def scratch_parent() -> Path | None:
-    """Where files that nobody keeps go: a file system in memory, if there is one. SQLite waits for the disk at each
-    commit, and so would every worker that simulates for figures alone. None: wherever tempfile puts them."""
+    """Where files that nobody keeps go: a file system in memory with room for a record on each CPU, if there is one.
+    SQLite waits for the disk at each commit, and so would every worker that simulates for figures alone. None: wherever
+    tempfile puts them."""
     memory = Path("/dev/shm")
-    return memory if memory.is_dir() and os.access(memory, os.W_OK | os.X_OK) else None
+    if not memory.is_dir() or not os.access(memory, os.W_OK | os.X_OK):
+        return None
+    space = os.statvfs(memory)
+    return memory if space.f_bavail * space.f_frsize >= _SCRATCH_BYTES * (os.cpu_count() or 1) else None
