@@ -29,9 +29,9 @@ TARGET = "qemu"
 
 def check_confirm(args: argparse.Namespace, config: DeviceConfig) -> None:
     """Raises UserError, before anything is run, for scenarios too long for a kernel, or a host without QEMU."""
+    window = _window(args)
     for name in args.scenario:
         scenario = load_scenario(find_scenario(name))
-        window = _window(args)
         if scenario.sim_only and window is None:
             raise UserError(
                 f"--confirm: {scenario.name} is for the simulator alone", "a piece of it: --confirm-window 9h+60s"

@@ -184,7 +184,9 @@ def rates_text(result: dict[str, Any]) -> RenderableType:
     rates = result["rates"]
     head = f"\nEach of {len(rates) // 2} rates at 0.3 and 3 times its value ({len(rates)} cases), against stock:"
     lines = [Text(head)]
-    own = {name: result["chosen"]["figures"][name] - result["stock"]["figures"][name] for name in result["objectives"]}
+    before, after = result["stock"]["figures"], result["chosen"]["figures"]
+    # A figure that no run has counts as nothing, as it does where trials are judged (Trial.values).
+    own = {name: (after[name] or 0.0) - (before[name] or 0.0) for name in result["objectives"]}
     odd: list[list[str]] = [[row["error"]] if row["error"] else [] for row in rates]
     for name, change in own.items():
         changes = [(row["differences"] or {}).get(name) for row in rates]

@@ -379,10 +379,9 @@ class Machine:
     def _fill_ns(self, writers: int, reading: int) -> int:
         """How long it takes at least until kswapd wakes: some write as fast as they can, others as storage gives."""
         room = self.memory.zones.room(LOW) + 1
-        most_ns = room * self.wall_ns(self.calibration.fault_ns)
+        most_ns = room * self.calibration.fault_ns
         if reading:
-            cpu_ns = self.wall_ns(self.read_cpu_ns)
-            page_ns = self.storage.wait_ns(cpu_ns, self.readers, self.now_ns) + cpu_ns
+            page_ns = self.storage.wait_ns(self.read_cpu_ns, self.readers, self.now_ns) + self.read_cpu_ns
             # room / (writers / fault + reading / page)
             most_ns = most_ns * page_ns // (writers * page_ns + reading * most_ns // room)
         else:

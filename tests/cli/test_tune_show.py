@@ -15,11 +15,11 @@ def case(factor: float, cold: float, stall: float, *broken: str, error: str | No
     return {"rate": "reap_ns", "factor": factor, "differences": differences, "broken": list(broken), "error": error}
 
 
-def said(*rates: dict[str, Any]) -> list[str]:
+def said(*rates: dict[str, Any], stall_ms: float | None = 4000.0) -> list[str]:
     out = StringIO()
     result = {
         "objectives": ["cold_starts", "psi_full_ms"],
-        "stock": {"figures": {"cold_starts": 25.0, "psi_full_ms": 4000.0}},
+        "stock": {"figures": {"cold_starts": 25.0, "psi_full_ms": stall_ms}},
         "chosen": {"figures": {"cold_starts": 26.0, "psi_full_ms": 2500.0}},
         "rates": list(rates),
     }
@@ -44,3 +44,7 @@ def test_what_is_different_is_named() -> None:
         "  0.3 x reap_ns: psi_full_ms +50; breaks kills<=stock",
         "  3 x reap_ns: a run could not be made",
     ]
+
+
+def test_a_figure_that_stock_never_had_counts_as_nothing() -> None:
+    assert "  psi_full_ms +2500: moves the same way in 1" in said(case(0.3, 2, 50), stall_ms=None)
