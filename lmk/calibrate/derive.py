@@ -121,11 +121,21 @@ def _rates(found: _Finder, machine: Machine) -> list[Number]:
         found("touch_ns", "touching pages again", lambda s: s("touch")),
         found("fork_us", "fork and exec of a static program", lambda s: s("fork"), _NS_PER_US),
         found("reclaim_scan_ns", "lru_gen evicting from accessed pages", lambda s: s("scan")),
-        found("reclaim_file_ns", "MADV_PAGEOUT of clean file pages", lambda s: s("pageout_file")),
-        found(
-            "reclaim_anon_ns",
-            "MADV_PAGEOUT, without what writing zram's block device takes",
-            lambda s: average(_beyond(s, "pageout", algorithm, "write")).at_least(1),
+        _first(
+            found("reclaim_file_ns", "lru_gen evicting clean file pages", lambda s: s("evict_file")),
+            found("reclaim_file_ns", "MADV_PAGEOUT of clean file pages", lambda s: s("pageout_file")),
+        ),
+        _first(
+            found(
+                "reclaim_anon_ns",
+                "lru_gen evicting pages that compress 2.5 times, without what writing zram's block device takes",
+                lambda s: (s("evict") - s(f"zram.{algorithm}.write.{RATIO_PERMILLE}")).at_least(1),
+            ),
+            found(
+                "reclaim_anon_ns",
+                "MADV_PAGEOUT, without what writing zram's block device takes",
+                lambda s: average(_beyond(s, "pageout", algorithm, "write")).at_least(1),
+            ),
         ),
         found("aging_ns", "lru_gen aging a group whose pages are all accessed", lambda s: s("aging")),
         found("zram_overhead_permille", "mm_stat, pages that compress 2.5 times", lambda s: s("zram_overhead")),
@@ -164,9 +174,19 @@ def _rates(found: _Finder, machine: Machine) -> list[Number]:
             lambda s: s("wake") + s("round_trip").scaled(0.5),
             _NS_PER_US,
         ),
-        found("sample_us", "CPU time of a sample for the policy, 60 in a row", lambda s: s("sample_cpu"), _NS_PER_US),
+        found(
+            "sample_us",
+            "a sample for the policy: what it keeps busy CPUs from writing, 60 in a row",
+            lambda s: s("sample_cpu").at_least(1),
+            _NS_PER_US,
+        ),
         found("process_kib", "MemFree beside sleeping processes", lambda s: s("process_kib")),
     ]
+
+
+def _first(*numbers: Number) -> Number:
+    """The first that was measured, or the last."""
+    return next((number for number in numbers if number.estimate is not None), numbers[-1])
 
 
 def _beyond(s: Callable[[str], Estimate], swap: str, algorithm: str, block: str) -> list[Estimate]:

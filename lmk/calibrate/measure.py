@@ -35,7 +35,7 @@ _GROUP_S = 60.0
 _PINGS = 60
 #: Samples are asked for as often as lmkd polls under pressure (PSI_POLL_PERIOD_SHORT_MS).
 _BATCH = 60
-_BATCHES = 8
+_BATCHES = 16
 _PAUSE_S = 0.01
 
 
@@ -81,7 +81,7 @@ def _push(adb: AdbDevice, arch: str) -> str:
 
 def _run_group(adb: AdbDevice, program: str, group: str, rounds: int) -> Samples:
     # The guest's pool of written blocks where there is one; otherwise the program makes a file of its own.
-    pool = f"$(ls {shlex.quote(POOL_PATH)} 2>/dev/null)" if group == "file" else ""
+    pool = f"$(ls {shlex.quote(POOL_PATH)} 2>/dev/null)" if group in ("file", "aging") else ""
     answer = adb.shell(f"{program} {group} {rounds} {pool}", timeout_s=_GROUP_S)
     if answer.exit_code != 0:
         said = (answer.stderr or answer.stdout).strip().splitlines()
@@ -94,22 +94,21 @@ def _run_group(adb: AdbDevice, program: str, group: str, rounds: int) -> Samples
 
 def _way_to_helper(adb: AdbDevice, program: str, cpus: int) -> Samples:
     """Nanoseconds to the helper and back while every CPU of the device is busy, which is when decisions are made; and
-    what a sample for the policy takes of an idle device's CPUs."""
+    the CPU time that a sample for the policy takes from them, on the device and, in an emulator, on its host."""
     trips: list[float] = []
     samples: list[float] = []
     with start_helper(adb).connect() as stream:
         stream.request(Settings(flags=0), SettingsDone)
-        for _ in range(_BATCHES):
-            before_ns = _busy_ns(adb, cpus)
-            for _ in range(_BATCH):
-                stream.request(GetSample(files=SAMPLE_MASK), Sample)
-                time.sleep(_PAUSE_S)
-            between_ns = _busy_ns(adb, cpus)
-            # As long a time without samples: what asking for the time itself takes, and whatever else runs.
-            for _ in range(_BATCH):
-                time.sleep(_PAUSE_S)
-            samples.append(((between_ns - before_ns) - (_busy_ns(adb, cpus) - between_ns)) / _BATCH)
         with _busy(adb, program, cpus):
+            for _ in range(_BATCHES):
+                begin = _written(adb)
+                for _ in range(_BATCH):
+                    stream.request(GetSample(files=SAMPLE_MASK), Sample)
+                    time.sleep(_PAUSE_S)
+                between = _written(adb)
+                # As long a time without samples.
+                time.sleep(between[0] - begin[0])
+                samples.append(_lost_ns(begin, between, _written(adb), cpus) / _BATCH)
             for _ in range(_PINGS):
                 before_ns = time.monotonic_ns()
                 stream.ping()
@@ -118,10 +117,17 @@ def _way_to_helper(adb: AdbDevice, program: str, cpus: int) -> Samples:
     return Samples({"round_trip": trips, "sample_cpu": samples}, {})
 
 
-def _busy_ns(adb: AdbDevice, cpus: int) -> float:
-    """Time that the device's CPUs were not idle, all together: idle time is exact, ticks of busy time are not."""
-    uptime_s, idle_s = (float(word) for word in adb.check_shell("cat /proc/uptime").split()[:2])
-    return (uptime_s * cpus - idle_s) * NS_PER_S
+def _written(adb: AdbDevice) -> tuple[float, int]:
+    """Uptime in seconds, and pages written for the first time so far."""
+    words = adb.check_shell("cat /proc/uptime; grep '^pgfault ' /proc/vmstat").split()
+    return float(words[0]), int(words[3])
+
+
+def _lost_ns(begin: tuple[float, int], between: tuple[float, int], end: tuple[float, int], cpus: int) -> float:
+    """CPU time in which nothing was written between ``begin`` and ``between``, by the pace from there to ``end``."""
+    with_s, without_s = between[0] - begin[0], end[0] - between[0]
+    written, usual = between[1] - begin[1], (end[1] - between[1]) * with_s / without_s
+    return (1 - written / usual) * with_s * cpus * NS_PER_S
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -23,7 +24,8 @@ from lmk.validate.closedloop import closed_loop_json
 from lmk.validate.inputs import Input, make_input
 from lmk.validate.openloop import curve_errors, open_loop_json
 from lmk.validate.ranking import SETTINGS, Ranked, ranking_json
-from lmk.validate.runs import QEMU, closed_loop, kept_runs, make_runs, open_loop, view
+from lmk.validate.runs import QEMU, closed_loop, kept_runs, make_runs, open_loop, repeating, view
+from lmk.validate.view import Curves
 from lmk.validate.window import Window, parse_window
 
 #: Raised when a key changes meaning (docs/json.md).
@@ -39,6 +41,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("scenarios", nargs="+", metavar="SCENARIO", help="scenarios; ranking wants two")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs a side, open and closed loop (5)")
     parser.add_argument("--ranking-runs", type=int, default=3, metavar="N", help="runs a side of each setting (3)")
+    parser.add_argument(
+        "--repeats", type=int, default=0, metavar="N", help="also give N emulator runs the kills of the first N (0)"
+    )
     parser.add_argument(
         "--parts", default=",".join(PARTS), metavar="LIST", help=f"which of {','.join(PARTS)} (all of them)"
     )
@@ -83,7 +88,9 @@ class _Validation:
             raise UserError("fewer than two runs have no spread", "give --runs 2 or more")
         if args.minutes is not None and args.minutes < 0:
             raise UserError(f"--minutes {args.minutes}: is negative", "0 makes no emulator run at all")
-        self._runs, self._ranking_runs = args.runs, args.ranking_runs
+        if not 0 <= args.repeats <= args.runs:
+            raise UserError(f"--repeats {args.repeats}: each repeats one of {args.runs} runs", "give at most --runs")
+        self._runs, self._ranking_runs, self._repeats = args.runs, args.ranking_runs, args.repeats
         self._seed: int | None = args.seed
         self._window: Window | None = parse_window(args.window) if args.window else None
         self._scenarios = [load_scenario(find_scenario(name)) for name in args.scenarios]
@@ -121,7 +128,7 @@ class _Validation:
             settings=SETTINGS[setting],
         )
 
-    def _paths(self, given: Input, count: int, watcher: Watcher) -> list[Any]:
+    def _paths(self, given: Input, count: int, watcher: Watcher) -> list[Path]:
         paths = make_runs(given, count, watcher, until_s=self._until_s)
         self._complete &= len(paths) >= count
         return paths
@@ -137,7 +144,8 @@ class _Validation:
                 prediction, nobody = open_loop(given, self._calibration, path)
                 predictions.append(prediction.curves)
                 missed += nobody
-            opened = {**open_loop_json(curve_errors(real, predictions)), "kills_missed": missed}
+            repeated = self._repeated(given, paths, watcher)
+            opened = {**open_loop_json(curve_errors(real, predictions, repeated)), "kills_missed": missed}
         if "closed" in self._parts and len(real) >= _RUNS_MIN:
             simulated = closed_loop(given, self._calibration, self._runs)
             closed = closed_loop_json(real, simulated, given.timeline)
@@ -150,6 +158,13 @@ class _Validation:
             "open_loop": opened,
             "closed_loop": closed,
         }
+
+    def _repeated(self, given: Input, paths: list[Path], watcher: Watcher) -> list[Curves]:
+        found = []
+        for path in paths[: self._repeats]:
+            again = self._paths(repeating(given, path), 1, watcher)
+            found += [view(each, given.from_ms).curves for each in again]
+        return found
 
     def _ranking(self, watcher: Watcher) -> dict[str, Any]:
         ranked = []

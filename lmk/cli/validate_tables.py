@@ -46,9 +46,17 @@ def _open(body: dict[str, Any]) -> Table:
         f"(target {body['target']}), {_number(body['better_than_forecast'])} times better than the forecast "
         f"(target {body['forecast_target']:g}): {_met(body['met'])}"
     )
-    table = _table(title, "figure", "simulator", "unchanged since the last kill", "another emulator run")
+    if body["median_repeated"] is not None:
+        title += f"; the emulator with the same kills: median {_number(body['median_repeated'])}"
+    columns = {
+        "simulator": "simulator",
+        "forecast": "unchanged since the last kill",
+        "emulator": "another emulator run",
+        "repeated": "emulator, same kills",
+    }
+    table = _table(title, "figure", *columns.values())
     for row in body["figures"]:
-        table.add_row(row["figure"], *(_number(row[key]) for key in ("simulator", "forecast", "emulator")))
+        table.add_row(row["figure"], *(_number(row[key]) for key in columns))
     return table
 
 

@@ -101,7 +101,7 @@ class Calibration:
     death_us: int  #: from SIGKILL to the victim's first step of exiting
     # -- events
     event_us: int  #: from the kernel's event to the policy's wake-up
-    sample_us: int  #: CPU time of the device for one look of the policy at it
+    sample_us: int  #: CPU time that one look of the policy takes from whoever else is running
     # -- storage: its own speed, which the limits of a config's storage hold down; used alone where it names none
     storage_read_kib_per_s: int
     storage_iops: int

@@ -1,7 +1,7 @@
 """``--set NAME=VALUE``: a device config with some of its settings replaced, for one run.
 
 Names are those of the config file: a property (``ro.lmk.thrashing_limit``; lmkd's own also without ``ro.lmk.``) or a
-sysctl (``vm.swappiness``), and ``kernel.base``. The file stays as it is.
+sysctl (``vm.swappiness``), ``zram.size`` and ``kernel.base``. The file stays as it is.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from lmk.config.device import KERNEL_BASES, VM_SYSCTLS, WITHOUT_MGLRU, DeviceCon
 from lmk.config.effective import INTEGER_RANGES, clamp, effective_knobs, parse_value
 from lmk.config.load import suggest
 from lmk.config.properties import VALUE_MAX
+from lmk.config.quantity import InvalidValue, parse_bytes_or_percent
 from lmk.errors import UserError
 from lmk.policy.lmkd.params import PROPERTIES, Property
 
 _VM: Final = "vm."
 KERNEL_BASE: Final = "kernel.base"
+ZRAM_SIZE: Final = "zram.size"
 _BY_NAME: Final[Mapping[str, Property]] = {
     **{row.name: row for row in PROPERTIES},
     **{row.full_name: row for row in PROPERTIES},
@@ -46,9 +48,10 @@ def override(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
     """
     if not settings:
         return config
-    config = _with_base(config, settings)
+    config = _with_zram(_with_base(config, settings), settings)
     vm = {name.removeprefix(_VM): text for name, text in settings.items() if name.startswith(_VM)}
-    properties = {name: text for name, text in settings.items() if not name.startswith(_VM) and name != KERNEL_BASE}
+    own = {KERNEL_BASE, ZRAM_SIZE}
+    properties = {name: text for name, text in settings.items() if not name.startswith(_VM) and name not in own}
     for name, text in properties.items():
         check_property(name, text)
     changed = config.with_properties(
@@ -76,6 +79,21 @@ def _with_base(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfi
         raise UserError(f"--set {KERNEL_BASE}={base}: no such base", f"one of {', '.join(KERNEL_BASES)}")
     mglru = config.kernel.mglru and base not in WITHOUT_MGLRU
     return attrs.evolve(config, kernel=attrs.evolve(config.kernel, base=base, mglru=mglru))
+
+
+def _with_zram(config: DeviceConfig, settings: Mapping[str, str]) -> DeviceConfig:
+    text = settings.get(ZRAM_SIZE)
+    if text is None:
+        return config
+    if config.zram is None:
+        raise UserError(f"--set {ZRAM_SIZE}={text}: {config.name} has no zram", "choose another config")
+    try:
+        size = parse_bytes_or_percent(text, config.memory_bytes)
+    except InvalidValue as invalid:
+        raise UserError(f"--set {ZRAM_SIZE}={text}: {invalid.cause}", "for example 512MiB or 50%") from None
+    if size <= 0:
+        raise UserError(f"--set {ZRAM_SIZE}={text}: no swap at all", "a size above zero, for example 512MiB")
+    return attrs.evolve(config, zram=attrs.evolve(config.zram, size_bytes=size))
 
 
 def _vm_value(name: str, text: str) -> int:

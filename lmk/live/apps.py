@@ -21,7 +21,8 @@ _GRACE_S = 90.0
 
 
 class AppDriver:
-    """Runs one timeline; ``outcome`` says whether and how it ended."""
+    """Runs one timeline; ``outcome`` says whether and how it ended. ``on_started`` is told, on the runner's thread,
+    at which device time (ns) the scenario began."""
 
     def __init__(
         self,
@@ -29,11 +30,13 @@ class AppDriver:
         timeline: Timeline,
         writer: RecordWriter,
         on_event: Callable[[AppEvent], None] = lambda _: None,
+        on_started: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._runner = runner
         self._timeline = timeline
         self._writer = writer
         self._on_event = on_event
+        self._on_started = on_started
         self._stop = threading.Event()
         self._error: LmkError | None = None
         self._over = threading.Event()
@@ -63,6 +66,7 @@ class AppDriver:
             started = self._runner.start(self._timeline)
             self.zero_ns = started.t_ns
             self._writer.meta({"zero_ns": started.t_ns})
+            self._on_started(started.t_ns)
             self._follow()
             self._over.set()
             self._stop.wait()

@@ -66,6 +66,8 @@ class Plan:
     kill_delay_ms: int = 0
     #: Boot its kernel and guest instead of building any.
     bundle: Bundle | None = None
+    #: Told the device time (ns) at which the scenario begins, as soon as it does.
+    on_started: Callable[[int], None] = lambda _: None
 
 
 def run_live(plan: Plan, watcher: Watcher) -> dict[str, Any]:
@@ -132,7 +134,11 @@ class _Session:
             self._measure_clock(stream)
             self._note_device(adb, stream)
             apps = AppDriver(
-                AppRunner(adb, arch=plan.config.arch), plan.timeline, self._writer, self._watcher.app_event
+                AppRunner(adb, arch=plan.config.arch),
+                plan.timeline,
+                self._writer,
+                self._watcher.app_event,
+                plan.on_started,
             )
             self._apps = apps
             journal = KillJournal(self._writer, dry=plan.dry_run, on_kill=self._told_kill)

@@ -24,6 +24,8 @@ from lmk.device.helper_types import (
     KillFlag,
     SettingItem,
     SettingsFlag,
+    TableRow,
+    TableWhich,
     TriggerKind,
     WatchItem,
 )
@@ -78,6 +80,9 @@ class Stream(Asker, Protocol):
 
     def done(self, message: r.Request) -> m.Done:
         """Send and wait for Done."""
+
+    def table(self, which: TableWhich) -> tuple[TableRow, ...]:
+        """All registered processes, or all of /proc."""
 
     def next_event(self, timeout_s: float | None) -> tuple[int, m.Message] | None:
         """The next message that answers no ``request``: (id, message), or None at the time-out."""
@@ -229,6 +234,7 @@ class LiveTarget:
             api.CgroupAttributePath: self._cgroup_path,
             api.ReadFile: self._read_file,
             api.ReadProcess: lambda q: self._files.read_process(q.pid, q.file),
+            api.ListProcesses: self._list_processes,
             api.ReadSizes: lambda q: self._files.read_sizes(q.pids),
             api.ProcessExists: lambda q: not isinstance(self._files.read_process(q.pid, "stat"), api.FileError),
             api.CheckWritable: lambda _: False,  # asked only of the in-kernel killer, gone since Linux 4.12
@@ -272,6 +278,10 @@ class LiveTarget:
             self._intake.arrived_ns = self.now_ns()
             self._listener.sampled(self._files.sampled_ns, self._files)
         return answer
+
+    def _list_processes(self, _: api.ListProcesses) -> tuple[int, ...]:
+        # Kernel threads have no memory of their own, nor has who is all but gone.
+        return tuple(sorted(row.pid for row in self._stream.table(TableWhich.ALL) if row.rss_pages > 0))
 
     def _cgroup_path(self, request: api.CgroupAttributePath) -> str | None:
         """A process stays in the group it was put into, though it may be registered before: its file is read once."""

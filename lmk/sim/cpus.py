@@ -56,6 +56,14 @@ def shares(lanes: Sequence[int], weights: Sequence[int], sleeping: Sequence[bool
     return [(max(total[lane], weight), weight) for lane, weight in zip(lanes, weights, strict=True)]
 
 
+def beside(share: Share, looking_ns: int, span_ns: int) -> Share:
+    """A share of a CPU that somebody of higher priority takes for ``looking_ns`` of a step."""
+    if not looking_ns:
+        return share
+    wanted, cpus = share
+    return max(wanted, cpus) * span_ns, cpus * (span_ns - looking_ns)
+
+
 def on_one_cpu(usages: Sequence[tuple[Usage, Share]], span_ns: int) -> tuple[int, int, int, int, int, int]:
     """Spans of several tasks on one CPU, as ``Psi.account`` takes them. Some is any of them stalled; full is the one
     that runs being in reclaim (cpu_curr()->in_memstall), or nobody running while one sleeps on a page."""

@@ -29,6 +29,8 @@ class GenerationLru:
         self._totals = [0, 0]
         #: Regions that may have accessed bits; a dict for its order.
         self._young: dict[Region, None] = {}
+        # Whether a walk has left a Bloom filter; without one the next looks at every page table.
+        self._filtered = False
         # struct ctrl_pos of tier 0: this generation's counts and the decaying sums of those before
         self._evicted = [0, 0]
         self._refaulted = [0, 0]
@@ -153,8 +155,8 @@ class GenerationLru:
         return young * _MIN_NR_GENS > total or old * (_MIN_NR_GENS + 2) < total
 
     def _age(self, now_ns: int, batch: Batch, can_swap: bool) -> None:
-        """inc_max_seq after a walk of the page tables: what was accessed becomes the youngest generation. The walk
-        costs for what it finds accessed; Bloom filters keep it out of tables that were cold the last time."""
+        """inc_max_seq after a walk of the page tables: what it finds accessed becomes the youngest generation, and is
+        what it costs."""
         batch.aged = True
         new = self._max + 1
         for kind in (ANON, FILE):
@@ -162,16 +164,32 @@ class GenerationLru:
             self._sizes[kind][new] = 0
         for region in list(self._young):
             accessed = region.accessed(now_ns)
-            if accessed:
-                self._promote_all(region, accessed, new)
-                batch.walked += accessed
-            region.set_accessed(0, now_ns)
-            if not region.in_use:
+            seen = self._seen(region, accessed)
+            if seen:
+                self._promote_all(region, seen, new)
+                batch.walked += seen
+            region.watched = seen
+            region.set_accessed(accessed - seen, now_ns)
+            if seen == accessed and not region.in_use:
                 del self._young[region]
+        self._filtered = True
         self._max = new
         for kind in (ANON, FILE):
             if new - self._min[kind] + 1 > _MAX_NR_GENS:
                 self._drop_oldest(kind, can_swap)
+
+    def _seen(self, region: Region, accessed: int) -> int:
+        """Accessed pages that a walk comes across (walk_pmd_range): it leaves out page tables that are not in the Bloom
+        filter. In it are those of which the walk before found an eighth accessed, and those where reclaim came upon
+        accessed pages since (lru_gen_look_around); new page tables are not."""
+        if not self._filtered:
+            return accessed
+        resident = region.resident
+        watched = region.watched if region.watched < resident else resident
+        if region.in_use:
+            # Touched round and round: what was touched since the last walk comes after what was before it.
+            return max(0, accessed + watched - resident)
+        return accessed * watched // resident if resident else 0
 
     def _promote_all(self, region: Region, accessed: int, new: int) -> None:
         buckets, resident = self._gens[region.kind], region.resident
@@ -250,6 +268,7 @@ class GenerationLru:
             if accessed:
                 spared = min(held, -(-held * accessed // max(1, region.resident)))
                 region.set_accessed(accessed - spared, now_ns)
+                region.watched = min(region.resident, region.watched + spared)
                 self._cut(region, seq, spared)
                 self._put(region, self._max, spared)
                 batch.kept += spared

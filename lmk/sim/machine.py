@@ -13,7 +13,7 @@ from typing import Protocol
 from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
 from lmk.errors import InfraError
-from lmk.sim.cpus import NICE_NORMAL, WHOLE, Share, Usage, on_one_cpu, shares, spread
+from lmk.sim.cpus import NICE_NORMAL, WHOLE, Share, Usage, beside, on_one_cpu, shares, spread
 from lmk.sim.memory import Memory
 from lmk.sim.process import READ_AROUND_PAGES
 from lmk.sim.psi import Psi
@@ -249,6 +249,12 @@ class Machine:
         """The policy woke and looks at the device, in real time: at the cost of whoever runs there."""
         self._policy_ns += self.calibration.sample_us * NS_PER_US
 
+    def _looked(self, span_ns: int) -> int:
+        """What looks take of each CPU in this step: at most half of it, the rest is paid later."""
+        looked_ns = min(self._policy_ns // self.cpus, span_ns // 2)
+        self._policy_ns -= looked_ns * self.cpus
+        return looked_ns
+
     # ---- reclaim, called by runners
 
     def note_allocation(self) -> int:
@@ -323,28 +329,28 @@ class Machine:
             runner = runners[0]
             span_ns = self._span(runners, None, limit_ns)
             self._direct_now = False
-            usages = [(runner.lane, runner.run(self, span_ns), WHOLE)]
+            looking_ns = self._looked(span_ns) if self._policy_ns else 0
+            share = beside(WHOLE, looking_ns, span_ns)
+            self._share = share
+            usages = [(runner.lane, runner.run(self, span_ns), share)]
+            self._share = WHOLE
         else:
             sleeping = [runner.io_waiting for runner in runners]
             lanes = spread([r.lane for r in runners], sleeping, self.cpus, self.events if crowded else 0)
             parts = shares(lanes, [r.weight for r in runners], sleeping, self.cpus) if crowded else None
             span_ns = self._span(runners, parts, limit_ns)
             self._direct_now = False
+            looking_ns = self._looked(span_ns) if self._policy_ns else 0
             usages = []
             for index, runner in enumerate(runners):
-                self._share = WHOLE if parts is None else parts[index]
+                self._share = beside(WHOLE if parts is None else parts[index], looking_ns, span_ns)
                 usages.append((lanes[index], runner.run(self, span_ns), self._share))
             self._share = WHOLE
         if not self._direct_now:
             self._end_direct()
         self.now_ns += span_ns
-        # Whichever CPUs it woke on: each has its part, and while it runs there nobody else's stall is full.
-        looking_ns = self._policy_ns
-        if looking_ns:
-            if looking_ns > span_ns:
-                looking_ns = span_ns
-            self._policy_ns -= looking_ns
-        self._account(self.psi, usages, span_ns, looking_ns // self.cpus)
+        # While the policy runs on a CPU nobody else's stall is full there.
+        self._account(self.psi, usages, span_ns, looking_ns)
         if self._apps_psi is not None:
             own = [usage for runner, usage in zip(runners, usages, strict=True) if runner.of_app]
             self._account(self._apps_psi, own, span_ns, 0)
@@ -374,6 +380,9 @@ class Machine:
             most_ns = STEP_MAX_NS if self.kswapd.awake else self._fill_ns(min(writers, self.cpus), reading)
             if most_ns < span_ns:
                 span_ns = most_ns
+        if self._policy_ns:
+            # Everything takes longer by what the policy takes.
+            span_ns = min(limit_ns, span_ns + min(self._policy_ns // self.cpus, span_ns))
         return span_ns if span_ns > 0 else 1
 
     def _fill_ns(self, writers: int, reading: int) -> int:

@@ -181,7 +181,7 @@ class SimProcess:
             elif kind == BURN:
                 need = machine.wall_ns(job.pages)
                 if need > wall:
-                    job.pages -= machine.cpu_ns(wall)
+                    job.pages -= machine.cpu_ns(wall) or 1
                     wall = 0
                     break
                 wall -= need

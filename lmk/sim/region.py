@@ -26,6 +26,7 @@ class Region:
         "pages",
         "resident",
         "stored_bytes",
+        "watched",
     )
 
     def __init__(self, name: str, kind: int, pages: int, stored_bytes: int = 0, group: int = 0) -> None:
@@ -43,6 +44,8 @@ class Region:
         self.out_mark = -1
         #: One page of it in zram.
         self.stored_bytes = stored_bytes
+        #: Pages under page tables that MGLRU's next walk looks at (its Bloom filter).
+        self.watched = 0
         self._accessed = 0
         self._stamp_ns = 0
         self._period_ns = 0

@@ -70,6 +70,7 @@ class SimTarget:
         self._memory_events_ready = False
         self._memcg = api.Memcg(2 if config.kernel.memcg == "v2" else 1)
         self._sampled_revision = -1
+        self._looked = False
         self._read_revision = -1
         self._read_files: dict[str, object] = {}
         self._handlers = self._request_handlers()
@@ -156,7 +157,7 @@ class SimTarget:
         if self.activity.done and not self._ready:
             self._sample()
             return RunOver("the scenario ended")
-        machine.look()
+        self._looked = False
         events = self._ready
         self._ready = []
         events.extend(api.ExitEvent(handle) for handle in self._watched if self._handles[handle].dead)
@@ -252,6 +253,10 @@ class SimTarget:
 
     def _read_file(self, request: api.ReadFile) -> object:
         path = request.path
+        if not self._looked:
+            # The helper's sample has all files that are read in one wake-up.
+            self._looked = True
+            self.machine.look()
         if path in _MEMORY_FILES:
             memory = self.machine.memory
             if self._read_revision != memory.revision:

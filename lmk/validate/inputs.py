@@ -18,6 +18,7 @@ from lmk.device.native import content_key
 from lmk.errors import UserError
 from lmk.policy.api import Policy
 from lmk.policy.registry import make_policy
+from lmk.policy.scheduled import Schedule, ScheduledPolicy
 from lmk.record.reader import RecordReader
 from lmk.sim.check import check_plan
 from lmk.sim.run import SimPlan, run_sim
@@ -28,25 +29,30 @@ _Read = TypeVar("_Read")
 
 @attrs.frozen(kw_only=True)
 class Input:
-    """One config, as the emulator has it, with one timeline. What lies before ``from_ms`` is the way to its start."""
+    """One config, as the emulator has it, with one timeline. What lies before ``from_ms`` is the way to its start.
+
+    With ``again`` a schedule is carried out, and lmkd is not asked.
+    """
 
     config: DeviceConfig
     scenario: Scenario
     timeline: Timeline
     from_ms: int
     setting: str = "stock"
+    again: Schedule | None = None
 
     @property
     def key(self) -> str:
         """A name that changes with everything that a run on the emulator depends on, kernel and host apart."""
         device = attrs.evolve(self.config, sources=(), description="")
         parts = [repr(device), timeline_text(self.timeline), str(self.from_ms)]
+        parts += [repr(self.again)] if self.again is not None else []
         parts += [content_key(name, self.config.arch) for name in ("lmk-helper", "lmk-apprunner", "lmk-guest")]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
     def make_policy(self) -> Policy:
-        """lmkd, as the config's Android has it."""
-        return make_policy("lmkd", self.config.android)
+        """lmkd, as the config's Android has it, or what carries ``again`` out."""
+        return make_policy("lmkd", self.config.android) if self.again is None else ScheduledPolicy(self.again)
 
 
 def make_input(

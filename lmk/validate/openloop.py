@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
 import attrs
@@ -27,12 +28,17 @@ class CurveError:
     forecast: float | None
     #: Another emulator run in the simulator's place, the mean over all others.
     emulator: float | None
+    #: The emulator given the same launches and kills as the simulator; None where that was not run.
+    repeated: float | None
 
 
-def curve_errors(real: Sequence[RunView], simulated: Sequence[Curves]) -> list[CurveError]:
-    """For each figure of each run; ``simulated`` are the predictions for ``real``, in its order."""
+def curve_errors(
+    real: Sequence[RunView], simulated: Sequence[Curves], repeated: Sequence[Curves] = ()
+) -> list[CurveError]:
+    """For each figure of each run; ``simulated`` are the predictions for ``real``, in its order, ``repeated`` the
+    emulator's own ones for the first of ``real``."""
     found = []
-    for run, prediction in zip(real, simulated, strict=True):
+    for run, prediction, again in zip_longest(real, simulated, repeated):
         kill_seconds = [int((kill.t_ms - run.from_ms) / 1000) for kill in run.kills]
         others = [other.curves for other in real if other is not run]
         for figure in FIGURES:
@@ -45,6 +51,7 @@ def curve_errors(real: Sequence[RunView], simulated: Sequence[Curves]) -> list[C
                     simulator=share_of_range(curve, getattr(prediction, figure)),
                     forecast=share_of_range(curve, unchanged(curve, kill_seconds)),
                     emulator=sum(known) / len(known) if known else None,
+                    repeated=share_of_range(curve, getattr(again, figure)) if again is not None else None,
                 )
             )
     return found
@@ -76,9 +83,11 @@ def open_loop_json(errors: Sequence[CurveError]) -> dict[str, Any]:
     middle = median(everything) if everything else None
     gains = [error.forecast / error.simulator for error in errors if error.simulator and error.forecast is not None]
     gain = median(gains) if gains else None
+    floor = [error.repeated for error in errors if error.repeated is not None]
     return {
         "figures": rows,
         "median": _rounded(middle),
+        "median_repeated": _rounded(median(floor) if floor else None),
         "target": TARGET,
         "better_than_forecast": _rounded(gain),
         "forecast_target": FORECAST_FACTOR,
@@ -96,6 +105,7 @@ def _row(figure: str, errors: Sequence[CurveError]) -> dict[str, Any]:
         "simulator": middle("simulator"),
         "forecast": middle("forecast"),
         "emulator": middle("emulator"),
+        "repeated": middle("repeated"),
         "runs": len(errors),
     }
 

@@ -16,7 +16,8 @@ from lmk.errors import TargetError, UserError
 from lmk.live.devices import TargetName
 from lmk.live.session import Plan, run_live
 from lmk.live.watcher import Watcher
-from lmk.policy.scheduled import ScheduledKill, ScheduledPolicy
+from lmk.policy.api import Policy
+from lmk.policy.scheduled import Schedule, ScheduledKill, ScheduledPolicy
 from lmk.record.reader import RecordReader
 from lmk.record.schema import EventRow
 from lmk.resources import state_dir
@@ -36,16 +37,18 @@ MakeRun = Callable[[Input, Path, Watcher], None]
 
 def run_on_emulator(given: Input, run_dir: Path, watcher: Watcher) -> None:
     """The usual ``MakeRun``."""
+    policy = given.make_policy()
     run_live(
         Plan(
             config=given.config,
             scenario=given.scenario,
             timeline=given.timeline,
             target=QEMU,
-            policy_name="lmkd",
-            make_policy=given.make_policy,
+            policy_name=policy.name,
+            make_policy=lambda: policy,
             dry_run=False,
             run_dir=run_dir,
+            on_started=_begin(policy),
         ),
         watcher,
     )
@@ -113,20 +116,37 @@ def closed_loop(given: Input, calibration: Calibration, count: int) -> list[RunV
 
 def open_loop(given: Input, calibration: Calibration, path: Path) -> tuple[RunView, int]:
     """The simulator with the launches and kills of a real run; how many kills had nobody to kill."""
-    with RecordReader(path) as record:
-        zero_ns = record.zero_ns
-        kills = [ScheduledKill(t_ms=(kill.t_ns - zero_ns) / 1e6, name=kill.name or "") for kill in record.kills()]
-        timeline = with_recorded_times(given.timeline, record.app_events("step"))
-    policy = ScheduledPolicy(kills)
+    again = repeating(given, path)
+    assert again.again is not None
+    policy = ScheduledPolicy(again.again)
     with tempfile.TemporaryDirectory(prefix="lmk-validate-") as folder:
         plan = attrs.evolve(
-            _plan(given, calibration, timeline, Path(folder) / "run"),
-            policy_name="scheduled",
+            _plan(again, calibration, again.timeline, Path(folder) / "run"),
+            policy_name=policy.name,
             make_policy=lambda: policy,
-            on_started=policy.begin,
+            on_started=_begin(policy),
         )
         run_sim(plan)
         return view(plan.run_dir, given.from_ms), policy.missed
+
+
+def repeating(given: Input, path: Path) -> Input:
+    """The input with a run's own launches, kills and looks, at the moments at which it carried them out."""
+    with RecordReader(path) as record:
+        zero_ns = record.zero_ns
+        kills = [ScheduledKill(t_ms=(kill.t_ns - zero_ns) / 1e6, name=kill.name or "") for kill in record.kills()]
+        looks_ms = [(row.t_ns - zero_ns) / 1e6 for row in record.counters() if row.t_ns > zero_ns]
+        timeline = with_recorded_times(given.timeline, record.app_events("step"))
+    return attrs.evolve(
+        given,
+        timeline=timeline,
+        again=Schedule(kills=tuple(kills), looks_ms=tuple(looks_ms)),
+        setting=f"the kills of {path.name}",
+    )
+
+
+def _begin(policy: Policy) -> Callable[[int], None]:
+    return policy.begin if isinstance(policy, ScheduledPolicy) else lambda _: None
 
 
 def with_recorded_times(timeline: Timeline, steps: Sequence[EventRow]) -> Timeline:

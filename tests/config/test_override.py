@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from lmk.config.device import load_device_config
@@ -44,12 +45,24 @@ def test_nothing_to_set_is_the_same_config() -> None:
         ("swap_free_low_percentage=101", "clamp"),
         ("nonsense=1", "no such setting"),
         ("kernel.base=4.19", "no such base"),
+        ("zram.size=much", "zram.size=much"),
+        ("zram.size=0%", "no swap at all"),
     ],
 )
 def test_what_would_have_no_effect_is_an_error(pair: str, words: str) -> None:
     with pytest.raises(UserError) as caught:
         override(PHONE, parse_overrides([pair]))
     assert words in str(caught.value)
+
+
+def test_zram_has_another_size() -> None:
+    assert PHONE.zram is not None
+    for text in ("512MiB", "25%"):
+        changed = override(PHONE, parse_overrides([f"zram.size={text}"]))
+        assert changed.zram == attrs.evolve(PHONE.zram, size_bytes=512 << 20)
+    bare = attrs.evolve(PHONE, zram=None)
+    with pytest.raises(UserError, match="has no zram"):
+        override(bare, {"zram.size": "25%"})
 
 
 def test_a_setting_that_another_one_hides_is_an_error() -> None:

@@ -42,6 +42,7 @@ from lmk.policy.api import (
 from lmk.policy.lmkd.control_packets import ProcPrio, encode_command
 from lmk.policy.none import NonePolicy
 from lmk.policy.registry import make_policy
+from lmk.policy.scheduled import Schedule, ScheduledKill, ScheduledPolicy
 from lmk.record.reader import RecordReader
 from lmk.record.writer import RecordWriter
 from tests.fakes.helper_peer import LocalHelper, local_helper
@@ -293,6 +294,15 @@ def test_a_worker_that_dies_in_the_middle_is_not_the_end(scene: Scene, tmp_path:
         assert [k.pid for k in record.kills()] == [scene.victim.pid]
         assert record.device_events("reconnected")
         assert record.device_events("failsafe")
+    assert scene.victim.wait(5) == -9
+
+
+def test_kills_of_another_run_are_carried_out_by_name(scene: Scene, tmp_path: Path) -> None:
+    policy = ScheduledPolicy(Schedule(kills=(ScheduledKill(t_ms=300.0, name="com.example.victim"),), looks_ms=(100.0,)))
+    policy.begin(time.monotonic_ns())
+    with play(scene, policy, tmp_path / "run") as record:
+        (kill,) = record.kills()
+    assert (kill.pid, kill.name, policy.missed) == (scene.victim.pid, "com.example.victim", 0)
     assert scene.victim.wait(5) == -9
 
 

@@ -192,7 +192,7 @@ static int run_group(const char *group, const char *path, uint64_t round)
 	else if (strcmp(group, "swap") == 0)
 		measure_swap(round);
 	else if (strcmp(group, "aging") == 0)
-		measure_aging(round);
+		measure_aging(path, round);
 	else if (strcmp(group, "file") == 0)
 		measure_file(path, round);
 	else if (strcmp(group, "zram") == 0)

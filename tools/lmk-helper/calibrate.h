@@ -31,7 +31,7 @@ int64_t file_number(const char *path, const char *key);
 
 void measure_memory(uint64_t round);
 void measure_swap(uint64_t round);
-void measure_aging(uint64_t round);
+void measure_aging(const char *path, uint64_t round);
 void measure_file(const char *path, uint64_t round);
 void measure_zram(uint64_t round);
 void measure_death(void);

@@ -161,6 +161,74 @@ static int64_t scan_accessed(uint8_t *at)
 	return command(text);
 }
 
+/* Pages that nobody touched for three generations leave memory as kswapd makes them leave: off the lists, through the
+ * reverse map, and out. ``swappiness`` 0: file pages, otherwise anonymous ones. Nanoseconds, or -1. */
+static int64_t evict(unsigned swappiness, unsigned pages)
+{
+	unsigned long oldest, newest;
+	unsigned id;
+	char text[64];
+
+	if (age() < 0 || age() < 0 || age() < 0)
+		return -1;
+	if (find_generations(&id, &oldest, &newest) < 0 || newest < oldest + 2)
+		return -1;
+	snprintf(text, sizeof(text), "- %u 0 %lu %u %u", id, newest - 2, swappiness, pages);
+	return command(text);
+}
+
+static void evict_anon(uint64_t round)
+{
+	uint8_t *at = map_pages(AGING_PAGES);
+	int64_t before, pages, out_ns;
+
+	fill_pages(at, AGING_PAGES, RATIO, round);
+	before = own_swap_pages();
+	out_ns = evict(200, AGING_PAGES);
+	pages = own_swap_pages() - before;
+	munmap(at, AGING_PAGES * PAGE_BYTES);
+	if (out_ns > 0 && pages * 2 > AGING_PAGES)
+		sample("evict", out_ns / pages);
+	else
+		absent("evict", "lru_gen leaves cold pages in memory (no swap, or it is full)");
+}
+
+static void evict_file(const char *path, uint64_t round)
+{
+	size_t bytes = FAULT_PAGES * PAGE_BYTES, left = 0;
+	static unsigned char present[FAULT_PAGES];
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	volatile uint8_t *at = MAP_FAILED;
+	struct stat status;
+	off_t offset;
+	int64_t out_ns;
+
+	if (fd < 0 || fstat(fd, &status) < 0 || status.st_size < (off_t)bytes)
+		goto out;
+	offset = (off_t)(round * bytes % (uint64_t)(status.st_size - (off_t)bytes + 1)) / PAGE_BYTES * PAGE_BYTES;
+	/* Whoever reads them first is charged for them. */
+	posix_fadvise(fd, offset, (off_t)bytes, POSIX_FADV_DONTNEED);
+	at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, offset);
+	if (at == MAP_FAILED)
+		goto out;
+	for (size_t i = 0; i < FAULT_PAGES; i++)
+		(void)at[i * PAGE_BYTES];
+	out_ns = evict(0, FAULT_PAGES);
+	if (mincore((void *)at, bytes, present) == 0)
+		for (size_t i = 0; i < FAULT_PAGES; i++)
+			left += present[i] & 1u;
+	if (out_ns > 0 && left * 2 < FAULT_PAGES)
+		sample("evict_file", out_ns / (int64_t)(FAULT_PAGES - left));
+	else
+		absent("evict_file", "lru_gen leaves cold file pages in memory");
+	munmap((void *)at, bytes);
+out:
+	if (at == MAP_FAILED)
+		absent("evict_file", "no file to read");
+	if (fd >= 0)
+		close(fd);
+}
+
 static void leave_group(void)
 {
 	lmk_write_file(AT_FDCWD, "/sys/fs/cgroup/cgroup.procs", "0", 1);
@@ -182,7 +250,7 @@ static int enter_group(void)
 	return atexit(leave_group);
 }
 
-void measure_aging(uint64_t round)
+void measure_aging(const char *path, uint64_t round)
 {
 	uint8_t *at;
 	int64_t walked_ns, scanned_ns;
@@ -208,4 +276,6 @@ void measure_aging(uint64_t round)
 	else
 		absent("scan", "lru_gen refuses to evict from our group");
 	munmap(at, AGING_PAGES * PAGE_BYTES);
+	evict_anon(round);
+	evict_file(path, round);
 }
