@@ -14,14 +14,15 @@ from lmk.validate.view import RunView
 SPEARMAN_MIN: Final = 0.8
 METRICS: Final = ("cold_starts", "psi_full_ms")
 
-#: What is ranked: settings that a tuner would try, in place of the config's own. Names as for --set.
+#: What is ranked: settings that a tuner would try, in place of the config's own, far enough apart that windows of less
+#: than a minute can tell them apart. Names as for --set.
 SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "stock": {},
-    "swap_free_low 40": {"ro.lmk.swap_free_low_percentage": "40"},
-    "partial_stall 20": {"ro.lmk.psi_partial_stall_ms": "20"},
-    "swappiness 10": {"vm.swappiness": "10"},
-    "watermarks 200": {"vm.watermark_scale_factor": "200"},
+    "eager": {"ro.lmk.psi_partial_stall_ms": "20", "ro.lmk.psi_complete_stall_ms": "50"},
+    "patient": {"ro.lmk.psi_partial_stall_ms": "900", "ro.lmk.psi_complete_stall_ms": "1000"},
+    "swap_free_low 60": {"ro.lmk.swap_free_low_percentage": "60"},
     "watermarks 400": {"vm.watermark_scale_factor": "400"},
+    "watermarks 1000": {"vm.watermark_scale_factor": "1000"},
 }
 
 
