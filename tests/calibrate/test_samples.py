@@ -33,7 +33,7 @@ def full() -> dict[str, list[float]]:
         "kill.small": 900_000, "kill.large": 900_000 + 12288 * 400, "leave": 300_000, "kill.large.pages": 12288,
         "kill.swapped.pages": 4096, "reap.process_reap": 380, "reap.process_mrelease": 390, "reap.swapped": 250,
         "wake": 50_000, "fork": 2_000_000, "process_kib": 80, "round_trip": 1_000_000,
-        "sample_cpu": 700_000,
+        "sample_cpu": 700_000, "evict": 9500, "evict_file": 700,
     }  # fmt: skip
     for ratio in CLASSES:
         values |= {f"pageout.{ratio}": 9000, f"pagein.{ratio}": 4000}
@@ -56,10 +56,18 @@ def test_samples_become_numbers() -> None:
     assert numbers["fault_ns"] == 2000
     assert numbers["exit_ns"] == pytest.approx(400, abs=1)
     assert numbers["death_us"] == 600 and numbers["exit_base_us"] == 300
-    assert numbers["reclaim_anon_ns"] == 2000 and numbers["swap_fault_ns"] == 1500
+    assert numbers["reclaim_anon_ns"] == 2500 and numbers["swap_fault_ns"] == 1500
+    assert numbers["reclaim_file_ns"] == 700 and numbers["sample_us"] == 700
     assert numbers["file_read_ns"] == 900
     assert numbers["signal_us"] == 1500 and numbers["event_us"] == 550
     assert numbers["kernel_used_kib"] == 40_000
+
+
+def test_without_lru_gen_paging_out_stands_for_reclaim() -> None:
+    result = derived({name: v for name, v in full().items() if not name.startswith("evict")})
+    assert by_key(result)["reclaim_anon_ns"] == 2000 and by_key(result)["reclaim_file_ns"] == 500
+    sources = [number.source for number in result.numbers if number.key.startswith("reclaim_") and number.value > 60]
+    assert all("MADV_PAGEOUT" in source for source in sources)
 
 
 def test_without_a_second_zram_device_paging_counts_for_the_algorithm() -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmk.sim.cpus import NICE_BACKGROUND, NICE_HIGHEST, NICE_NORMAL, Usage, on_one_cpu, shares, spread
+from lmk.sim.cpus import NICE_BACKGROUND, NICE_HIGHEST, NICE_NORMAL, WHOLE, Usage, beside, on_one_cpu, shares, spread
 
 WEIGHTS = st.sampled_from((NICE_BACKGROUND, NICE_NORMAL, NICE_HIGHEST))
 
@@ -45,3 +45,9 @@ def test_a_stalled_task_that_waits_for_its_cpu_is_some_and_not_full() -> None:
     stalled, busy = Usage(run=1000, stall=1000), Usage(run=1000)
     some, full, _, _, waiting, runs = on_one_cpu([(stalled, (10, 1)), (busy, (10, 9))], 1000)
     assert (some, full, waiting, runs) == (1000, 100, 1000, 1000)
+
+
+def test_who_has_priority_takes_its_time_from_everybody_there() -> None:
+    assert beside(WHOLE, 0, 1000) == WHOLE
+    assert Fraction(*reversed(beside(WHOLE, 250, 1000))) == Fraction(3, 4)
+    assert Fraction(*reversed(beside((4, 1), 500, 1000))) == Fraction(1, 8)

@@ -155,3 +155,38 @@ def test_who_looks_from_earlier_in_the_same_step_sees_no_negative_bits() -> None
     assert region.accessed(3 * NS_PER_MS) == 0
     region.touch(40, 4 * NS_PER_MS)
     assert region.accessed(4 * NS_PER_MS) == 40
+
+
+def age(lru: GenerationLru, now_ns: int) -> int:
+    """Let the lists age until a walk has taken place; the accessed pages that it came across."""
+    for _ in range(200):
+        batch = lru.isolate(64, can_swap=True, kswapd=True, now_ns=now_ns)
+        for region, pages in batch.victims:
+            region.resident -= pages
+        if batch.aged:
+            return batch.walked
+    raise AssertionError("nothing aged")
+
+
+def test_a_walk_leaves_out_page_tables_that_are_new() -> None:
+    lru = GenerationLru(100)
+    old, new = Region("old", ANON, 4096), Region("new", ANON, 4096)
+    grow(lru, old, 4096)
+    assert age(lru, 0) == 4096  # the first walk looks at every page table
+    grow(lru, new, 4096)
+    assert age(lru, 0) == 0 and new.accessed(0) == 4096  # tables that are new are not in its filter
+
+
+def test_reclaim_tells_the_next_walk_where_it_met_accessed_pages() -> None:
+    lru = GenerationLru(100)
+    region = Region("app", ANON, 4096)
+    grow(lru, region, 4096)
+    age(lru, 0)
+    age(lru, 0)
+    lru.follow(region)
+    region.touch(region.resident, 0)
+    batches = (lru.isolate(64, can_swap=True, kswapd=True, now_ns=0) for _ in range(20))
+    batch = next(batch for batch in batches if batch.kept)
+    assert region.watched == batch.kept
+    region.touch(region.resident, 0)
+    assert age(lru, 0) > 0
