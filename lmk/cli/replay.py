@@ -14,7 +14,7 @@ from rich.console import Console
 from lmk.cli.runs import find_run, new_run_dir
 from lmk.config.device import load_device_config
 from lmk.config.find import find_config
-from lmk.config.override import check_property, parse_overrides
+from lmk.config.override import KERNEL_BASE, ZRAM_SIZE, check_property, parse_overrides
 from lmk.errors import UserError
 from lmk.policy.lmkd.params import PROPERTIES
 from lmk.policy.oom_adj import tier
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """0, whatever came out."""
     settings = parse_overrides(args.settings)
     for name, text in settings.items():
-        if name.startswith("vm.") or name == "kernel.base":
+        if name.startswith("vm.") or name in (KERNEL_BASE, ZRAM_SIZE):
             raise UserError(f"--set {name}: a record cannot tell how another kernel would go on", "set a property")
         check_property(name, text)
     with RecordReader(find_run(args.run_dir)) as record:

@@ -26,7 +26,7 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a property or vm.SYSCTL in place of the config's own, e.g. ro.lmk.thrashing_limit=30",
+        help="a property, vm.SYSCTL or zram.size in place of the config's own, e.g. ro.lmk.thrashing_limit=30",
     )
 
 

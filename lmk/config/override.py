@@ -111,7 +111,7 @@ def check_property(name: str, text: str) -> None:
     if row is None:
         if name.startswith("ro.lmk.") or "." not in name:
             near = suggest(name, [row.full_name for row in PROPERTIES])
-            raise UserError(f"--set {name}: no such setting", near or "a property, or vm.NAME for a sysctl")
+            raise UserError(f"--set {name}: no such setting", near or "a property, vm.NAME for a sysctl, or zram.size")
         if len(text.encode()) > VALUE_MAX and not name.startswith("ro."):
             raise UserError(f"--set {name}: the value is longer than {VALUE_MAX} bytes, which init refuses")
         return
