@@ -47,7 +47,10 @@ def _open(body: dict[str, Any]) -> Table:
         f"(target {body['forecast_target']:g}): {_met(body['met'])}"
     )
     if body["median_repeated"] is not None:
-        title += f"; the emulator with the same kills: median {_number(body['median_repeated'])}"
+        title += (
+            f"; the emulator with the same kills: median {_number(body['median_repeated'])}, "
+            f"{_number(body['better_than_forecast_repeated'])} times"
+        )
     columns = {
         "simulator": "simulator",
         "forecast": "unchanged since the last kill",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -81,8 +81,7 @@ def open_loop_json(errors: Sequence[CurveError]) -> dict[str, Any]:
     rows = [_row(figure, [error for error in errors if error.figure == figure]) for figure in FIGURES]
     everything = [error.simulator for error in errors if error.simulator is not None]
     middle = median(everything) if everything else None
-    gains = [error.forecast / error.simulator for error in errors if error.simulator and error.forecast is not None]
-    gain = median(gains) if gains else None
+    gain = _gain(errors, lambda error: error.simulator)
     floor = [error.repeated for error in errors if error.repeated is not None]
     return {
         "figures": rows,
@@ -90,9 +89,16 @@ def open_loop_json(errors: Sequence[CurveError]) -> dict[str, Any]:
         "median_repeated": _rounded(median(floor) if floor else None),
         "target": TARGET,
         "better_than_forecast": _rounded(gain),
+        "better_than_forecast_repeated": _rounded(_gain(errors, lambda error: error.repeated)),
         "forecast_target": FORECAST_FACTOR,
         "met": middle is not None and gain is not None and middle <= TARGET and gain >= FORECAST_FACTOR,
     }
+
+
+def _gain(errors: Sequence[CurveError], get: Callable[[CurveError], float | None]) -> float | None:
+    """How many times the forecast is farther off than something else, the median."""
+    gains = [error.forecast / own for error in errors if (own := get(error)) and error.forecast is not None]
+    return median(gains) if gains else None
 
 
 def _row(figure: str, errors: Sequence[CurveError]) -> dict[str, Any]:
