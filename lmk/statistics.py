@@ -12,7 +12,6 @@ _T_95: Final = (
     *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
 _Z_95: Final = 1.96
-_TAIL_95: Final = 0.025
 #: The same one-sided, for 1 - 1e-4 and 2 to 30 degrees of freedom.
 _T_ONE_IN_10000: Final = (
     *(70.700, 22.204, 13.034, 9.678, 8.025, 7.063, 6.442, 6.010, 5.694, 5.453, 5.263, 5.111, 4.985, 4.880, 4.791),
@@ -85,18 +84,6 @@ def quantile(values: Sequence[float], share: float) -> float:
 def median(values: Sequence[float]) -> float:
     """Of at least one value."""
     return quantile(values, 0.5)
-
-
-def median_interval_95(values: Sequence[float]) -> tuple[float, float] | None:
-    """Where the median lies at 95 %, whatever the distribution (order statistics); None below six values."""
-    ordered = sorted(values)
-    count = len(ordered)
-    tail = 0.0
-    for below in range(count // 2):
-        tail += comb(count, below) / 2**count
-        if tail > _TAIL_95:
-            return (ordered[below - 1], ordered[count - below]) if below else None
-    return None
 
 
 def rmse(first: Sequence[float], second: Sequence[float]) -> float:

@@ -11,7 +11,6 @@ from lmk.statistics import (
     deviation,
     half_interval_95,
     median,
-    median_interval_95,
     quantile,
     ranks,
     rmse,
@@ -64,21 +63,6 @@ def test_quantiles_lie_between_the_extremes(values: list[float], share: float) -
 @given(numbers)
 def test_ranks_are_a_permutation_up_to_ties(values: list[float]) -> None:
     assert sum(ranks(values)) == pytest.approx(len(values) * (len(values) + 1) / 2)
-
-
-@given(numbers)
-def test_the_median_lies_in_its_interval(values: list[float]) -> None:
-    interval = median_interval_95(values)
-    if len(values) < 6:
-        assert interval is None
-        return
-    assert interval is not None
-    assert min(values) <= interval[0] <= median(values) <= interval[1] <= max(values)
-
-
-def test_the_median_interval_is_the_textbook_one() -> None:
-    assert median_interval_95([float(value) for value in range(1, 7)]) == (1, 6)
-    assert median_interval_95([float(value) for value in range(1, 13)]) == (3, 10)
 
 
 def test_means_far_apart_are_separated_and_near_ones_are_not() -> None:
