@@ -27,9 +27,9 @@ class GenerationLru:
         self._gens: list[dict[int, dict[Region, int]]] = [{seq: {} for seq in range(_MAX_NR_GENS)} for _ in range(2)]
         self._sizes: list[dict[int, int]] = [dict.fromkeys(range(_MAX_NR_GENS), 0) for _ in range(2)]
         self._totals = [0, 0]
-        #: Regions that may have accessed bits; a dict for its order.
+        #: Regions that the next walk looks at: those that may have accessed bits, and once a walk has left a Bloom
+        #: filter those with page tables in it. A dict for its order.
         self._young: dict[Region, None] = {}
-        # Whether a walk has left a Bloom filter; without one the next looks at every page table.
         self._filtered = False
         # struct ctrl_pos of tier 0: this generation's counts and the decaying sums of those before
         self._evicted = [0, 0]
@@ -51,7 +51,8 @@ class GenerationLru:
             self._sizes[kind][seq] += pages
             self._totals[kind] += pages
             region.touch(pages, now_ns)
-            self._young[region] = None
+            if not self._filtered:
+                self._young[region] = None
 
     def remove(self, region: Region, pages: int) -> None:
         """See ``Lru``."""
@@ -65,12 +66,13 @@ class GenerationLru:
             if held:
                 self._cut(region, seq, held)
                 pages -= held
-        if not region.in_use and region.resident <= 0:
+        if region.resident <= 0:
             self._young.pop(region, None)
 
     def follow(self, region: Region) -> None:
         """See ``Lru``."""
-        self._young[region] = None
+        if not self._filtered:
+            self._young[region] = None
 
     def offline(self, group: int) -> None:
         """See ``Lru``: there are no groups here."""
@@ -168,10 +170,10 @@ class GenerationLru:
             if seen:
                 self._promote_all(region, seen, new)
                 batch.walked += seen
-            region.watched = seen
-            region.set_accessed(accessed - seen, now_ns)
-            if seen == accessed and not region.in_use:
+                region.set_accessed(accessed - seen, now_ns)
+            else:
                 del self._young[region]
+            region.watched = seen
         self._filtered = True
         self._max = new
         for kind in (ANON, FILE):
@@ -269,6 +271,7 @@ class GenerationLru:
                 spared = min(held, -(-held * accessed // max(1, region.resident)))
                 region.set_accessed(accessed - spared, now_ns)
                 region.watched = min(region.resident, region.watched + spared)
+                self._young[region] = None
                 self._cut(region, seq, spared)
                 self._put(region, self._max, spared)
                 batch.kept += spared

@@ -302,15 +302,22 @@ class Workload:
             if app.process is process:
                 app.touching = False
             return
-        missing = False
+        missing = more = False
         for region in (process.hot, app.files[0]):
-            if region.out or (region.former and region.absent):
+            gone = region.out + (region.absent if region.former else 0)
+            if gone:
                 missing = True
-                if not process.jobs or not app.showing:
-                    process.touch(region, -(-region.pages // _slices(app)))
-        app.touching = missing
+                if process.jobs and app.showing:
+                    more = True
+                else:
+                    pages = -(-region.pages // _slices(app))
+                    process.touch(region, pages)
+                    # What goes meanwhile disturbs it again.
+                    more = more or gone > pages
+        app.touching = more
         if missing:
             self.go(process)
+        if more:
             self._slice_later(app, process)
 
 
