@@ -120,23 +120,7 @@ def _rates(found: _Finder, machine: Machine) -> list[Number]:
         ),
         found("touch_ns", "touching pages again", lambda s: s("touch")),
         found("fork_us", "fork and exec of a static program", lambda s: s("fork"), _NS_PER_US),
-        found("reclaim_scan_ns", "lru_gen evicting from accessed pages", lambda s: s("scan")),
-        _first(
-            found("reclaim_file_ns", "lru_gen evicting clean file pages", lambda s: s("evict_file")),
-            found("reclaim_file_ns", "MADV_PAGEOUT of clean file pages", lambda s: s("pageout_file")),
-        ),
-        _first(
-            found(
-                "reclaim_anon_ns",
-                "lru_gen evicting pages that compress 2.5 times, without what writing zram's block device takes",
-                lambda s: (s("evict") - s(f"zram.{algorithm}.write.{RATIO_PERMILLE}")).at_least(1),
-            ),
-            found(
-                "reclaim_anon_ns",
-                "MADV_PAGEOUT, without what writing zram's block device takes",
-                lambda s: average(_beyond(s, "pageout", algorithm, "write")).at_least(1),
-            ),
-        ),
+        *_reclaim(found, algorithm),
         found("aging_ns", "lru_gen aging a group whose pages are all accessed", lambda s: s("aging")),
         found("zram_overhead_permille", "mm_stat, pages that compress 2.5 times", lambda s: s("zram_overhead")),
         found(
@@ -181,6 +165,28 @@ def _rates(found: _Finder, machine: Machine) -> list[Number]:
             _NS_PER_US,
         ),
         found("process_kib", "MemFree beside sleeping processes", lambda s: s("process_kib")),
+    ]
+
+
+def _reclaim(found: _Finder, algorithm: str) -> list[Number]:
+    return [
+        found("reclaim_scan_ns", "lru_gen evicting from accessed pages", lambda s: s("scan")),
+        _first(
+            found("reclaim_file_ns", "lru_gen evicting clean file pages", lambda s: s("evict_file")),
+            found("reclaim_file_ns", "MADV_PAGEOUT of clean file pages", lambda s: s("pageout_file")),
+        ),
+        _first(
+            found(
+                "reclaim_anon_ns",
+                "lru_gen evicting pages that compress 2.5 times, without what writing zram's block device takes",
+                lambda s: (s("evict") - s(f"zram.{algorithm}.write.{RATIO_PERMILLE}")).at_least(1),
+            ),
+            found(
+                "reclaim_anon_ns",
+                "MADV_PAGEOUT, without what writing zram's block device takes",
+                lambda s: average(_beyond(s, "pageout", algorithm, "write")).at_least(1),
+            ),
+        ),
     ]
 
 
