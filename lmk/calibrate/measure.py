@@ -21,7 +21,7 @@ from lmk.live.files import SAMPLE_MASK
 from lmk.progress import Progress
 from lmk.units import NS_PER_S
 
-#: Groups of lmk-calibrate and their rounds: about a minute in software emulation, and 64 MiB of memory at most.
+#: Groups of lmk-calibrate and their rounds: some 70 s in software emulation, and 64 MiB of memory at most.
 GROUPS: dict[str, int] = {
     "memory": 16,
     "swap": 16,

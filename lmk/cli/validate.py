@@ -90,6 +90,8 @@ class _Validation:
             raise UserError(f"--minutes {args.minutes}: is negative", "0 makes no emulator run at all")
         if not 0 <= args.repeats <= args.runs:
             raise UserError(f"--repeats {args.repeats}: each repeats one of {args.runs} runs", "give at most --runs")
+        if args.repeats and "open" not in self._parts:
+            raise UserError(f"--repeats {args.repeats}: is part of the open loop", "add open to --parts")
         self._runs, self._ranking_runs, self._repeats = args.runs, args.ranking_runs, args.repeats
         self._seed: int | None = args.seed
         self._window: Window | None = parse_window(args.window) if args.window else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
 from typing import Any, Final
 
 import attrs
@@ -38,7 +37,8 @@ def curve_errors(
     """For each figure of each run; ``simulated`` are the predictions for ``real``, in its order, ``repeated`` the
     emulator's own ones for the first of ``real``."""
     found = []
-    for run, prediction, again in zip_longest(real, simulated, repeated):
+    repetitions = [*repeated, *[None] * (len(real) - len(repeated))]
+    for run, prediction, again in zip(real, simulated, repetitions, strict=True):
         kill_seconds = [int((kill.t_ms - run.from_ms) / 1000) for kill in run.kills]
         others = [other.curves for other in real if other is not run]
         for figure in FIGURES:

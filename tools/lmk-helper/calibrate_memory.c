@@ -145,25 +145,10 @@ static int64_t age(void)
 	return command(text);
 }
 
-/* Pages that were in the oldest generation and are found accessed when reclaim looks at them. */
-static int64_t scan_accessed(uint8_t *at)
-{
-	unsigned long oldest, newest;
-	unsigned id;
-	char text[64];
-
-	if (age() < 0 || age() < 0 || age() < 0)
-		return -1;
-	touch(at, AGING_PAGES);
-	if (find_generations(&id, &oldest, &newest) < 0 || newest < oldest + 2)
-		return -1;
-	snprintf(text, sizeof(text), "- %u 0 %lu 200 %u", id, newest - 2, AGING_PAGES);
-	return command(text);
-}
-
 /* Pages that nobody touched for three generations leave memory as kswapd makes them leave: off the lists, through the
- * reverse map, and out. ``swappiness`` 0: file pages, otherwise anonymous ones. Nanoseconds, or -1. */
-static int64_t evict(unsigned swappiness, unsigned pages)
+ * reverse map, and out. ``swappiness`` 0: file pages, otherwise anonymous ones. With ``accessed`` they are touched before
+ * reclaim looks at them, and stay. Nanoseconds, or -1. */
+static int64_t evict(unsigned swappiness, unsigned pages, uint8_t *accessed)
 {
 	unsigned long oldest, newest;
 	unsigned id;
@@ -171,6 +156,8 @@ static int64_t evict(unsigned swappiness, unsigned pages)
 
 	if (age() < 0 || age() < 0 || age() < 0)
 		return -1;
+	if (accessed)
+		touch(accessed, pages);
 	if (find_generations(&id, &oldest, &newest) < 0 || newest < oldest + 2)
 		return -1;
 	snprintf(text, sizeof(text), "- %u 0 %lu %u %u", id, newest - 2, swappiness, pages);
@@ -184,7 +171,7 @@ static void evict_anon(uint64_t round)
 
 	fill_pages(at, AGING_PAGES, RATIO, round);
 	before = own_swap_pages();
-	out_ns = evict(200, AGING_PAGES);
+	out_ns = evict(200, AGING_PAGES, NULL);
 	pages = own_swap_pages() - before;
 	munmap(at, AGING_PAGES * PAGE_BYTES);
 	if (out_ns > 0 && pages * 2 > AGING_PAGES)
@@ -213,7 +200,7 @@ static void evict_file(const char *path, uint64_t round)
 		goto out;
 	for (size_t i = 0; i < FAULT_PAGES; i++)
 		(void)at[i * PAGE_BYTES];
-	out_ns = evict(0, FAULT_PAGES);
+	out_ns = evict(0, FAULT_PAGES, NULL);
 	if (mincore((void *)at, bytes, present) == 0)
 		for (size_t i = 0; i < FAULT_PAGES; i++)
 			left += present[i] & 1u;
@@ -270,7 +257,7 @@ void measure_aging(const char *path, uint64_t round)
 		sample("aging", walked_ns / AGING_PAGES);
 	else
 		absent("aging", "lru_gen refuses to age our group");
-	scanned_ns = scan_accessed(at);
+	scanned_ns = evict(200, AGING_PAGES, at);
 	if (scanned_ns > 0)
 		sample("scan", scanned_ns / AGING_PAGES);
 	else
