@@ -247,10 +247,14 @@ class Psi:
     def _decay_all(self, period: int, missed: int) -> None:
         self._calm = True
         slept = [_power(exp, missed) for exp in _EXP] if missed else None
-        for state in range(_STATES):
+        for state, averages in enumerate(self._averages):
             sample = self._totals[state] - self._average_totals[state]
-            averages = self._averages[state]
-            if not sample and averages == _NONE:
+            if not sample:
+                if averages != _NONE:
+                    self._calm = False
+                    # calc_load of nothing
+                    for factors in (slept, _EXP) if slept is not None else (_EXP,):
+                        averages[:] = [load * exp >> _FSHIFT for load, exp in zip(averages, factors, strict=True)]
                 continue
             if sample > period:
                 sample = period

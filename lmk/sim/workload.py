@@ -24,6 +24,10 @@ _SLICED_MS_MAX = 2000
 _GROWN_PAGES = 4096
 #: Growth and leaks happen in pieces of at least this many pages (PIECE_PAGES).
 _PIECE_PAGES = 128
+#: Slow growth comes in so many pieces at once, at most, as long as they are no more than this part of what is free above
+#: the low marks: nobody has to reclaim for it sooner.
+_PIECES_MAX = 8
+_PIECES_PART = 16
 #: While something grows the app looks this often at what is due.
 _GROW_LOOP_NS = 20 * NS_PER_MS
 
@@ -46,7 +50,9 @@ class App:
         "exiting",
         "files",
         "filled",
+        "grown_ns",
         "growing",
+        "growth_rest",
         "leak",
         "plan",
         "process",
@@ -80,6 +86,8 @@ class App:
         self.dirty = self.cold = self.showing = self.started = self.filled = False
         self.exiting = self.compacted = self.touching = self.active = self.growing = False
         self.show_ns = 0
+        #: When its growth was last written, and what was due beyond whole pages (KiB a minute times nanoseconds).
+        self.grown_ns = self.growth_rest = 0
         self.cached_ns: int | None = None
         self.leak = 0
 
@@ -117,7 +125,10 @@ class Workload:
             del self._region_apps[region]
 
     def rest(self, app: App, process: SimProcess) -> None:
-        """It stops touching its hot set."""
+        """It stops touching its hot set, and growing."""
+        if app.active and app.growing:
+            self._grow_due(app, process, self._machine.now_ns)
+            app.growing = False
         app.active = False
         if process.busy is not None:
             process.busy.active = False
@@ -189,29 +200,37 @@ class Workload:
 
     def _begin_growth(self, app: App, process: SimProcess, t_ns: int) -> None:
         if app.plan.growth_kib_per_min and app.filled and not app.growing:
-            self._growth(app, process, t_ns, 0)
+            app.growing, app.grown_ns, app.growth_rest = True, t_ns, 0
+            self._grow_later(app, process)
 
-    def _growth(self, app: App, process: SimProcess, since_ns: int, rest: int) -> None:
-        """Grows while active: what is due since it was last looked at. ``_shown`` begins it again after a pause."""
-        rate = app.plan.growth_kib_per_min
-        piece_ns = -(-_PIECE_PAGES * PAGE_KIB * 60 * NS_PER_S // rate)
+    def _grow_later(self, app: App, process: SimProcess) -> None:
+        """Grows while active. ``_shown`` begins it again after a pause."""
+        piece_ns = -(-self._pieces() * _PIECE_PAGES * PAGE_KIB * 60 * NS_PER_S // app.plan.growth_kib_per_min)
+        since_ns = app.grown_ns
         at_ns = since_ns + max(piece_ns, app.plan.touch_every_ms * NS_PER_MS // _HOT_SLICES)
-        app.growing = True
 
         def grow() -> None:
-            if process.killed or app.process is not process:
+            if process.killed or app.process is not process or app.grown_ns != since_ns:
                 return
             if not app.active or process.frozen:
                 app.growing = False
                 return
-            due = rest + (at_ns - since_ns) * rate
-            pages = due // (60 * NS_PER_S * PAGE_KIB)
-            due -= pages * 60 * NS_PER_S * PAGE_KIB
-            if not process.jobs:
-                self._write_grown(process, pages)
-            self._growth(app, process, at_ns, due)
+            self._grow_due(app, process, at_ns)
+            self._grow_later(app, process)
 
         self._machine.at(at_ns, grow)
+
+    def _grow_due(self, app: App, process: SimProcess, now_ns: int) -> None:
+        """Write what is due since it was last looked at."""
+        due = app.growth_rest + (now_ns - app.grown_ns) * app.plan.growth_kib_per_min
+        pages = due // (60 * NS_PER_S * PAGE_KIB)
+        app.grown_ns, app.growth_rest = now_ns, due - pages * 60 * NS_PER_S * PAGE_KIB
+        if not process.jobs:
+            self._write_grown(process, pages)
+
+    def _pieces(self) -> int:
+        zones = self._machine.memory.zones
+        return max(1, min(_PIECES_MAX, (zones.free - zones.user_low_sum) // (_PIECES_PART * _PIECE_PAGES)))
 
     def grow(self, app: App, process: SimProcess, pages: int, over_ms: int) -> None:
         # every 20 ms, as the app looks (apprunner_app.c, work)
