@@ -15,6 +15,8 @@ NICE_HIGHEST, NICE_NORMAL, NICE_BACKGROUND = 88761, 1024, 110
 #: CPU time is wall time times the second over the first.
 Share = tuple[int, int]
 WHOLE: Share = (1, 1)
+#: The demand of who never sleeps.
+WHOLE_TIME = 1000
 
 
 class Usage:
@@ -29,31 +31,47 @@ class Usage:
         self.io_stall = 0  #: of that, for pages of the working set
 
 
-def spread(lanes: Sequence[int], sleeping: Sequence[bool], cpus: int, turn: int) -> list[int]:
-    """A CPU for each task: who runs goes where fewest do (select_task_rq_fair looks for an idle one when a task wakes,
-    load by weight is evened out only every 32 ms), beginning with another task and CPU each ``turn``; who sleeps counts
-    where it ran."""
+def demand(cpu_ns: int, wait_ns: int) -> int:
+    """Thousandths of the time in which somebody wants a CPU who computes and waits by turns."""
+    return WHOLE_TIME * cpu_ns // (cpu_ns + wait_ns)
+
+
+def spread(lanes: Sequence[int], demands: Sequence[int], cpus: int, turn: int) -> list[int]:
+    """A CPU for each task: who runs goes where least is wanted (select_task_rq_fair looks for an idle one when a task
+    wakes, load by weight is evened out only every 32 ms), beginning with another task and CPU each ``turn``; who mostly
+    sleeps stays where it ran."""
     load = [0] * cpus
     found = list(lanes)
     count, first = len(found), turn % cpus
     for place in range(count):
         index = (place + turn) % count
-        if not sleeping[index]:
-            lane = found[index]
-            if load[lane]:
-                least = min(load)
-                lane = found[index] = load.index(least, first if least in load[first:] else 0)
-            load[lane] += 1
+        lane = found[index]
+        if demands[index] * 2 >= WHOLE_TIME and load[lane]:
+            least = min(load)
+            lane = found[index] = load.index(least, first if least in load[first:] else 0)
+        load[lane] += demands[index]
     return found
 
 
-def shares(lanes: Sequence[int], weights: Sequence[int], sleeping: Sequence[bool], cpus: int) -> list[Share]:
-    """Each task's part of its CPU by weight; who sleeps takes none from the others, and has its part when it wakes."""
-    total = [0] * cpus
-    for lane, weight, asleep in zip(lanes, weights, sleeping, strict=True):
-        if not asleep:
-            total[lane] += weight
-    return [(max(total[lane], weight), weight) for lane, weight in zip(lanes, weights, strict=True)]
+def shares(lanes: Sequence[int], weights: Sequence[int], demands: Sequence[int], cpus: int) -> list[Share]:
+    """Each task's part of its CPU, by weight, while it wants it: who wants less than that has what it wants."""
+    found = [WHOLE] * len(lanes)
+    for cpu in range(cpus):
+        left = WHOLE_TIME
+        rest = [index for index, lane in enumerate(lanes) if lane == cpu]
+        while True:
+            total = sum([weights[index] for index in rest])
+            more = [index for index in rest if demands[index] * total > left * weights[index]]
+            if len(more) == len(rest):
+                break
+            left -= sum([demands[index] for index in rest if index not in more])
+            rest = more
+        for index in rest:
+            # What it gets is left * weight / total. Who waits in between, and wants the part d of the time when
+            # alone, gets so much if each piece of work takes 1 / got - 1 / d + 1 times as long.
+            part, wanted = left * weights[index], demands[index]
+            found[index] = (WHOLE_TIME * (total * wanted - part) + part * wanted, part * wanted)
+    return found
 
 
 def beside(share: Share, looking_ns: int, span_ns: int) -> Share:

@@ -13,7 +13,7 @@ from typing import Protocol
 from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
 from lmk.errors import InfraError
-from lmk.sim.cpus import NICE_NORMAL, WHOLE, Share, Usage, beside, on_one_cpu, shares, spread
+from lmk.sim.cpus import NICE_NORMAL, WHOLE, WHOLE_TIME, Share, Usage, beside, demand, on_one_cpu, shares, spread
 from lmk.sim.memory import Memory
 from lmk.sim.process import READ_AROUND_PAGES
 from lmk.sim.psi import Psi
@@ -324,7 +324,6 @@ class Machine:
             if runner.io_waiting:
                 readers += 1
         self.readers = readers or 1
-        crowded = len(runners) - readers > self.cpus
         if len(runners) == 1:
             runner = runners[0]
             span_ns = self._span(runners, None, limit_ns)
@@ -335,9 +334,11 @@ class Machine:
             usages = [(runner.lane, runner.run(self, span_ns), share)]
             self._share = WHOLE
         else:
-            sleeping = [runner.io_waiting for runner in runners]
-            lanes = spread([r.lane for r in runners], sleeping, self.cpus, self.events if crowded else 0)
-            parts = shares(lanes, [r.weight for r in runners], sleeping, self.cpus) if crowded else None
+            reading = self._reading() if readers else WHOLE_TIME
+            crowded = (len(runners) - readers) * WHOLE_TIME + readers * reading > self.cpus * WHOLE_TIME
+            demands = [reading if runner.io_waiting else WHOLE_TIME for runner in runners]
+            lanes = spread([r.lane for r in runners], demands, self.cpus, self.events if crowded else 0)
+            parts = shares(lanes, [r.weight for r in runners], demands, self.cpus) if crowded else None
             span_ns = self._span(runners, parts, limit_ns)
             self._direct_now = False
             looking_ns = self._looked(span_ns) if self._policy_ns else 0
@@ -360,6 +361,10 @@ class Machine:
         if self.memory.disturbed:
             self.disturbed(self.memory.disturbed)
             self.memory.disturbed = {}
+
+    def _reading(self) -> int:
+        """What readers want of a CPU: they map what is read while the next read is under way."""
+        return demand(self.read_cpu_ns, self.storage.wait_ns(self.read_cpu_ns, self.readers, self.now_ns))
 
     def _span(self, runners: list[Runner], parts: list[Share] | None, limit_ns: int) -> int:
         writers = reading = 0
