@@ -21,16 +21,19 @@ from lmk.live.files import SAMPLE_MASK
 from lmk.progress import Progress
 from lmk.units import NS_PER_S
 
-#: Groups of lmk-calibrate and their rounds: some 70 s in software emulation, and 64 MiB of memory at most.
+#: Groups of lmk-calibrate and the rounds of each pass; 96 MiB of memory at most.
 GROUPS: dict[str, int] = {
-    "memory": 16,
-    "swap": 16,
-    "aging": 16,
-    "file": 16,
-    "zram": 12,
-    "death": 12,
-    "system": 8,
+    "memory": 5,
+    "swap": 5,
+    "aging": 5,
+    "file": 5,
+    "zram": 3,
+    "death": 4,
+    "system": 2,
 }
+#: Every group is measured so often, in turns: a device or its host is not equally fast all the time, and rates that are
+#: subtracted from each other must have seen the same of that. In software emulation all of it takes 75 to 130 s.
+PASSES = 3
 _GROUP_S = 60.0
 _PINGS = 60
 #: Samples are asked for as often as lmkd polls under pressure (PSI_POLL_PERIOD_SHORT_MS).
@@ -65,10 +68,11 @@ def measure(adb: AdbDevice, arch: str, cpus: int, progress: Progress) -> Samples
     program = _push(adb, arch)
     found = Samples({}, {})
     with _busy(adb, program, cpus - 1):
-        for index, (group, rounds) in enumerate(GROUPS.items()):
-            progress(f"measuring {group}", index / (len(GROUPS) + 1))
-            found |= _run_group(adb, program, group, rounds)
-    progress("measuring the way to the helper", len(GROUPS) / (len(GROUPS) + 1))
+        turns = [(turn, group) for turn in range(PASSES) for group in GROUPS]
+        for index, (turn, group) in enumerate(turns):
+            progress(f"measuring {group}", index / (len(turns) + PASSES))
+            found |= _run_group(adb, program, group, turn)
+    progress("measuring the way to the helper", len(turns) / (len(turns) + PASSES))
     return found | _way_to_helper(adb, program, cpus)
 
 
@@ -79,10 +83,12 @@ def _push(adb: AdbDevice, arch: str) -> str:
     return remote
 
 
-def _run_group(adb: AdbDevice, program: str, group: str, rounds: int) -> Samples:
+def _run_group(adb: AdbDevice, program: str, group: str, turn: int) -> Samples:
     # The guest's pool of written blocks where there is one; otherwise the program makes a file of its own.
     pool = f"$(ls {shlex.quote(POOL_PATH)} 2>/dev/null)" if group in ("file", "aging") else ""
-    answer = adb.shell(f"{program} {group} {rounds} {pool}", timeout_s=_GROUP_S)
+    rounds = GROUPS[group]
+    # The round that warms up has a number too.
+    answer = adb.shell(f"{program} {group} {turn * (rounds + 1)} {rounds} {pool}", timeout_s=_GROUP_S)
     if answer.exit_code != 0:
         said = (answer.stderr or answer.stdout).strip().splitlines()
         raise TargetError(
@@ -133,7 +139,7 @@ def _lost_ns(begin: tuple[float, int], between: tuple[float, int], end: tuple[fl
 @contextmanager
 def _busy(adb: AdbDevice, program: str, count: int) -> Iterator[None]:
     """So many writers of memory, at the oom_score_adj and nice value of anybody."""
-    loops = f"for i in $(seq {count}); do {program} memory 100000 >/dev/null 2>&1 </dev/null & echo $!; done"
+    loops = f"for i in $(seq {count}); do {program} memory 0 100000 >/dev/null 2>&1 </dev/null & echo $!; done"
     pids = adb.check_shell(loops).split()
     try:
         yield

@@ -62,7 +62,9 @@ class Samples:
         return estimate(found) if len(found) > 1 else None
 
     def __or__(self, other: Samples) -> Samples:
-        return Samples({**self.values, **other.values}, {**self.absent, **other.absent})
+        names = dict.fromkeys((*self.values, *other.values))
+        values = {name: [*self.values.get(name, ()), *other.values.get(name, ())] for name in names}
+        return Samples(values, {**self.absent, **other.absent})
 
 
 def parse_samples(text: str) -> Samples:

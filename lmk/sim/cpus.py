@@ -36,20 +36,21 @@ def demand(cpu_ns: int, wait_ns: int) -> int:
     return WHOLE_TIME * cpu_ns // (cpu_ns + wait_ns)
 
 
-def spread(lanes: Sequence[int], demands: Sequence[int], cpus: int, turn: int) -> list[int]:
-    """A CPU for each task: who runs goes where least is wanted (select_task_rq_fair looks for an idle one when a task
-    wakes, load by weight is evened out only every 32 ms), beginning with another task and CPU each ``turn``; who mostly
-    sleeps stays where it ran."""
+def spread(lanes: Sequence[int], weights: Sequence[int], demands: Sequence[int], cpus: int, turn: int) -> list[int]:
+    """A CPU for each task: who runs goes where the least weight is, the heaviest first (load_balance evens out load by
+    weight), beginning with another task and CPU each ``turn``; who mostly sleeps stays where it ran."""
     load = [0] * cpus
     found = list(lanes)
     count, first = len(found), turn % cpus
-    for place in range(count):
-        index = (place + turn) % count
+    order = [(place + turn) % count for place in range(count)]
+    if count > cpus:
+        order.sort(key=lambda index: -weights[index])
+    for index in order:
         lane = found[index]
         if demands[index] * 2 >= WHOLE_TIME and load[lane]:
             least = min(load)
             lane = found[index] = load.index(least, first if least in load[first:] else 0)
-        load[lane] += demands[index]
+        load[lane] += demands[index] * weights[index]
     return found
 
 

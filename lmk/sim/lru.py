@@ -12,14 +12,15 @@ MAX_SWAPPINESS = 200
 
 
 class Batch:
-    """What one step of reclaim found: victims by region, pages looked at and kept, page table entries walked (and
-    whether they were)."""
+    """What one step of reclaim found: victims by region, pages kept because they are in use, those of them that were
+    looked at one by one, page table entries walked (and whether they were)."""
 
-    __slots__ = ("aged", "kept", "victims", "walked")
+    __slots__ = ("aged", "kept", "met", "victims", "walked")
 
     def __init__(self) -> None:
         self.victims: list[tuple[Region, int]] = []
         self.kept = 0
+        self.met = 0
         self.walked = 0
         self.aged = False
 

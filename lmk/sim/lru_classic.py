@@ -198,6 +198,7 @@ class ClassicLru:
             self._workingset.add(region)
             self._refilled += moved
             batch.kept += moved
+            batch.met += moved
             want -= moved
 
     def _scan(self, kind: int, want: int, now_ns: int, batch: Batch) -> None:
@@ -216,6 +217,7 @@ class ClassicLru:
                 else:
                     inactive.put_youngest(region, spared)
                 batch.kept += spared
+                batch.met += spared
                 if spared == held:
                     want -= SPARED_COST if spared > SPARED_COST else spared
                     continue

@@ -13,6 +13,11 @@ from lmk.sim.region import ANON, FILE, Region
 _MIN_NR_GENS = 2
 _MAX_NR_GENS = 4
 _MIN_LRU_BATCH = 64
+#: PTRS_PER_PTE: what one page table maps.
+_TABLE_PAGES = 512
+#: isolate_folios takes 64 pages (MIN_LRU_BATCH), then each is looked at with the 64 page table entries around it
+#: (lru_gen_look_around), of which 32 lie ahead of the last: one page is spared unseen, and sorted later, for two seen.
+_BATCH_PER_AHEAD = 2
 
 
 class GenerationLru:
@@ -187,7 +192,10 @@ class GenerationLru:
         if not self._filtered:
             return accessed
         resident = region.resident
-        watched = region.watched if region.watched < resident else resident
+        # A table is in it or not, whichever of its pages was met.
+        watched = -(-region.watched // _TABLE_PAGES) * _TABLE_PAGES
+        if watched > resident:
+            watched = resident
         if region.in_use:
             # Touched round and round: what was touched since the last walk comes after what was before it.
             return max(0, accessed + watched - resident)
@@ -258,7 +266,8 @@ class GenerationLru:
         return FILE if left <= right else ANON
 
     def _scan(self, kind: int, want: int, now_ns: int, batch: Batch) -> None:
-        """scan_folios and folio_check_references: what was accessed goes to the youngest generation."""
+        """scan_folios and folio_check_references: what was accessed goes to the youngest generation, together with what
+        else was accessed around it (lru_gen_look_around)."""
         seq = self._min[kind]
         if seq + _MIN_NR_GENS > self._max:
             return
@@ -268,14 +277,26 @@ class GenerationLru:
             held = bucket[region]
             accessed = region.accessed(now_ns)
             if accessed:
-                spared = min(held, -(-held * accessed // max(1, region.resident)))
+                resident = region.resident
+                spared = min(held, -(-held * accessed // resident))
+                # Between as many old pages as are wanted lie so many; without any, as many are looked at.
+                old = resident - accessed
+                among = -(-want * accessed // old) if old else want + want // _BATCH_PER_AHEAD
+                if among < spared:
+                    spared = among
                 region.set_accessed(accessed - spared, now_ns)
-                region.watched = min(region.resident, region.watched + spared)
+                region.watched = min(resident, region.watched + spared)
                 self._young[region] = None
                 self._cut(region, seq, spared)
                 self._put(region, self._max, spared)
                 batch.kept += spared
+                met = spared - spared // (_BATCH_PER_AHEAD + 1)
+                batch.met += met
+                self._refilled += spared - met
                 held -= spared
+                if not old:
+                    want -= met
+                    continue
             taken = min(held, want)
             if taken:
                 self._cut(region, seq, taken)

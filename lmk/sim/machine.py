@@ -337,8 +337,9 @@ class Machine:
             reading = self._reading() if readers else WHOLE_TIME
             crowded = (len(runners) - readers) * WHOLE_TIME + readers * reading > self.cpus * WHOLE_TIME
             demands = [reading if runner.io_waiting else WHOLE_TIME for runner in runners]
-            lanes = spread([r.lane for r in runners], demands, self.cpus, self.events if crowded else 0)
-            parts = shares(lanes, [r.weight for r in runners], demands, self.cpus) if crowded else None
+            weights = [r.weight for r in runners]
+            lanes = spread([r.lane for r in runners], weights, demands, self.cpus, self.events if crowded else 0)
+            parts = shares(lanes, weights, demands, self.cpus) if crowded else None
             span_ns = self._span(runners, parts, limit_ns)
             self._direct_now = False
             looking_ns = self._looked(span_ns) if self._policy_ns else 0

@@ -254,7 +254,7 @@ class Memory:
             aged += batch.aged
             if batch.empty or aged > _AGED_MAX:
                 break
-            scanned += batch.kept
+            scanned += batch.met
             for region, pages in batch.victims:
                 scanned += pages
                 self.scanned[region.group] = self.scanned.get(region.group, 0) + pages

@@ -136,14 +136,20 @@ def test_costs_between_classes_lie_between_theirs(compressed_bytes: int) -> None
 
 def test_the_program_measures_this_machine() -> None:
     program = native_binary("lmk-calibrate", os.uname().machine)
-    done = subprocess.run([program, "memory", "3"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([program, "memory", "0", "3"], capture_output=True, text=True, timeout=60, check=True)
     found = parse_samples(done.stdout)
     assert len(found.values["fault"]) == len(found.values["touch"]) == 3
     assert all(value > 0 for value in found.values["fault"])
 
 
+def test_turns_of_one_group_are_samples_of_one_name() -> None:
+    one, other = parse_samples("sample fault 1\nend"), parse_samples("sample fault 3\nsample wake 5\nabsent a b\nend")
+    assert (one | other).values == {"fault": [1.0, 3.0], "wake": [5.0]}
+    assert (one | other).absent == {"a": "b"}
+
+
 def test_the_program_explains_its_use() -> None:
     program = native_binary("lmk-calibrate", os.uname().machine)
-    for arguments in ((), ("memory", "0"), ("nothing", "1")):
+    for arguments in ((), ("memory", "0"), ("memory", "0", "0"), ("nothing", "0", "1")):
         done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
         assert done.returncode == 2 and done.stderr.count("\n") == 1

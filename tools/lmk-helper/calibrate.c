@@ -208,19 +208,20 @@ static int run_group(const char *group, const char *path, uint64_t round)
 
 int main(int argc, char **argv)
 {
-	int64_t rounds;
+	int64_t first, rounds;
 
 	if (argc == 2 && strcmp(argv[1], "--born") == 0)
 		return born();
-	if (argc < 3 || lmk_parse_i64(argv[2], &rounds) < 0 || rounds < 1) {
-		fprintf(stderr, "usage: lmk-calibrate memory|swap|aging|file|zram|death|system ROUNDS [FILE]\n");
+	if (argc < 4 || lmk_parse_i64(argv[2], &first) < 0 || lmk_parse_i64(argv[3], &rounds) < 0 || first < 0 || rounds < 1) {
+		fprintf(stderr, "usage: lmk-calibrate memory|swap|aging|file|zram|death|system FIRST ROUNDS [FILE]\n");
 		return 2;
 	}
 	/* Children that are killed or gone, and readers that left, are told of by return values. */
 	signal(SIGPIPE, SIG_IGN);
-	for (int64_t round = 0; round <= rounds; round++) {
-		warming_up = round == 0;
-		if (run_group(argv[1], argc > 3 ? argv[3] : NULL, (uint64_t)round) < 0) {
+	/* Each round has a number of its own, also among those of other calls. */
+	for (int64_t round = first; round <= first + rounds; round++) {
+		warming_up = round == first;
+		if (run_group(argv[1], argc > 4 ? argv[4] : NULL, (uint64_t)round) < 0) {
 			fprintf(stderr, "no such group: %s\n", argv[1]);
 			return 2;
 		}

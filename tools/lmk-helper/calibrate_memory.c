@@ -19,13 +19,28 @@
 #define FAULT_PAGES 4096u
 #define SWAP_PAGES 1024u
 #define AGING_PAGES 8192u
+/* More than a last-level cache holds. */
+#define SWEEP_BYTES (64u << 20)
+#define CACHE_LINE 64u
+#define FORGET_PAGES 64u
 #define RATIO 2500u
 #define LRU_GEN "/sys/kernel/debug/lru_gen"
-#define GROUP "/sys/fs/cgroup/lmk.calibrate"
+#define CGROUPS "/sys/fs/cgroup/"
 
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif
+
+/* A CPU that holds a translation does not set the accessed bit again. Unmapping more than a few pages makes it forget all
+ * (tlb_single_page_flush_ceiling, arch/x86/mm/tlb.c). */
+static void forget_translations(void)
+{
+	uint8_t *at = map_pages(FORGET_PAGES);
+
+	for (size_t i = 0; i < FORGET_PAGES; i++)
+		at[i * PAGE_BYTES] = 1;
+	munmap(at, FORGET_PAGES * PAGE_BYTES);
+}
 
 static void touch(volatile uint8_t *at, size_t pages)
 {
@@ -36,14 +51,15 @@ static void touch(volatile uint8_t *at, size_t pages)
 void measure_memory(uint64_t round)
 {
 	uint8_t *at = map_pages(FAULT_PAGES);
-	int64_t begin_ns = cpu_ns(), written_ns, touched_ns;
+	int64_t begin_ns = cpu_ns(), written_ns;
 
 	fill_pages(at, FAULT_PAGES, RATIO, round);
 	written_ns = cpu_ns();
-	touch(at, FAULT_PAGES);
-	touched_ns = cpu_ns();
 	sample("fault", (written_ns - begin_ns) / FAULT_PAGES);
-	sample("touch", (touched_ns - written_ns) / FAULT_PAGES);
+	forget_translations();
+	begin_ns = cpu_ns();
+	touch(at, FAULT_PAGES);
+	sample("touch", (cpu_ns() - begin_ns) / FAULT_PAGES);
 	munmap(at, FAULT_PAGES * PAGE_BYTES);
 }
 
@@ -99,6 +115,9 @@ void measure_swap(uint64_t round)
 
 /* --- MGLRU: its debugfs file runs aging and eviction on one memory cgroup ---------------------------- */
 
+/* Our group, named after our pid: one that was removed lives on in lru_gen for a while, under its name. */
+static char group[32];
+
 /* What lru_gen says of our group: its id and generations, 0 or -1. */
 static int find_generations(unsigned *ret_id, unsigned long *ret_min, unsigned long *ret_max)
 {
@@ -113,7 +132,7 @@ static int find_generations(unsigned *ret_id, unsigned long *ret_min, unsigned l
 	while (fgets(line, sizeof(line), file)) {
 		name[0] = '\0';
 		if (sscanf(line, "memcg %u %255s", &id, name) >= 1) {
-			ours = strcmp(name, strrchr(GROUP, '/')) == 0;
+			ours = name[0] == '/' && strcmp(name + 1, group) == 0;
 			if (ours)
 				*ret_id = id;
 		} else if (ours && sscanf(line, " node %lu", &seq) != 1 && sscanf(line, " %lu", &seq) == 1) {
@@ -145,6 +164,19 @@ static int64_t age(void)
 	return command(text);
 }
 
+/* Fills the caches with something else: nobody touched for long what reclaim takes. Locked, so it is never taken. */
+static void sweep_caches(void)
+{
+	static uint8_t *at;
+
+	if (!at) {
+		at = map_pages(SWEEP_BYTES / PAGE_BYTES);
+		mlock(at, SWEEP_BYTES);
+	}
+	for (size_t i = 0; i < SWEEP_BYTES; i += CACHE_LINE)
+		at[i]++;
+}
+
 /* Pages that nobody touched for three generations leave memory as kswapd makes them leave: off the lists, through the
  * reverse map, and out. ``swappiness`` 0: file pages, otherwise anonymous ones. With ``accessed`` they are touched before
  * reclaim looks at them, and stay. Nanoseconds, or -1. */
@@ -156,8 +188,12 @@ static int64_t evict(unsigned swappiness, unsigned pages, uint8_t *accessed)
 
 	if (age() < 0 || age() < 0 || age() < 0)
 		return -1;
-	if (accessed)
+	if (accessed) {
+		forget_translations();
 		touch(accessed, pages);
+	} else {
+		sweep_caches();
+	}
 	if (find_generations(&id, &oldest, &newest) < 0 || newest < oldest + 2)
 		return -1;
 	snprintf(text, sizeof(text), "- %u 0 %lu %u %u", id, newest - 2, swappiness, pages);
@@ -218,22 +254,27 @@ out:
 
 static void leave_group(void)
 {
-	lmk_write_file(AT_FDCWD, "/sys/fs/cgroup/cgroup.procs", "0", 1);
-	rmdir(GROUP);
+	char path[64];
+
+	lmk_write_file(AT_FDCWD, CGROUPS "cgroup.procs", "0", 1);
+	snprintf(path, sizeof(path), CGROUPS "%s", group);
+	rmdir(path);
 }
 
-/* Once for all rounds: a removed group lives on in lru_gen for a while, under the same name. */
+/* Once for all rounds. */
 static int enter_group(void)
 {
-	static int inside;
+	char path[64];
 
-	if (inside)
+	if (group[0])
 		return 0;
-	if (mkdir(GROUP, 0755) < 0 && errno != EEXIST)
+	snprintf(group, sizeof(group), "lmk.calibrate.%d", (int)getpid());
+	snprintf(path, sizeof(path), CGROUPS "%s", group);
+	if (mkdir(path, 0755) < 0)
 		return -1;
-	if (lmk_write_file(AT_FDCWD, GROUP "/cgroup.procs", "0", 1) < 0)
+	snprintf(path, sizeof(path), CGROUPS "%s/cgroup.procs", group);
+	if (lmk_write_file(AT_FDCWD, path, "0", 1) < 0)
 		return -1;
-	inside = 1;
 	return atexit(leave_group);
 }
 
@@ -250,6 +291,7 @@ void measure_aging(const char *path, uint64_t round)
 	fill_pages(at, AGING_PAGES, RATIO, round);
 	walked_ns = age();	/* new pages are accessed pages */
 	if (walked_ns > 0) {
+		forget_translations();
 		touch(at, AGING_PAGES);
 		walked_ns = age();
 	}
