@@ -59,7 +59,7 @@ def read_machine(adb: AdbDevice) -> Machine:
     )
 
 
-def measure(adb: AdbDevice, arch: str, cpus: int, progress: Progress) -> Samples:
+def measure(adb: AdbDevice, arch: str, cpus: int, progress: Progress, passes: int = PASSES) -> Samples:
     """All groups, then the way to the helper and back. TargetError where the device does not play along.
 
     The other CPUs are busy meanwhile: reclaim and faults never have a device to themselves, and a CPU is slower beside
@@ -68,7 +68,7 @@ def measure(adb: AdbDevice, arch: str, cpus: int, progress: Progress) -> Samples
     program = _push(adb, arch)
     found = Samples({}, {})
     with _busy(adb, program, cpus - 1):
-        turns = [(turn, group) for turn in range(PASSES) for group in GROUPS]
+        turns = [(turn, group) for turn in range(passes) for group in GROUPS]
         for index, (turn, group) in enumerate(turns):
             progress(f"measuring {group}", index / (len(turns) + PASSES))
             found |= _run_group(adb, program, group, turn)

@@ -18,7 +18,7 @@ from lmk.backends.accel import find_accel
 from lmk.backends.hostload import HostLoad
 from lmk.calibrate.derive import Derived, derive
 from lmk.calibrate.machine import Machine
-from lmk.calibrate.measure import measure, read_machine
+from lmk.calibrate.measure import PASSES, measure, read_machine
 from lmk.calibrate.text import calibration_json, calibration_text
 from lmk.cli.runs import DEFAULT_CONFIG
 from lmk.cli.terminal import shown_progress
@@ -42,6 +42,13 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="CONFIG",
         help=f"with --target qemu: what to boot ({DEFAULT_CONFIG})",
     )
+    parser.add_argument(
+        "--passes",
+        type=int,
+        default=PASSES,
+        metavar="N",
+        help=f"measure everything N times, in turns ({PASSES}); more where the host's speed keeps changing",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="where to write it (default: stdout)")
     parser.add_argument("--yes", action="store_true", help="go ahead on a device that is not an emulator")
     parser.add_argument("--json", action="store_true", help="print one JSON object (docs/json.md)")
@@ -55,9 +62,11 @@ def run(args: argparse.Namespace) -> int:
     check_target(target, config, confirmed=args.yes, why="lmk would fill its memory and kill processes of its own")
     if args.output is not None and not args.output.parent.is_dir():
         raise UserError(f"--output {args.output}: no such directory", "make it first")
+    if args.passes < 1:
+        raise UserError(f"--passes {args.passes}: nothing would be measured", "give 1 or more")
     began_s = time.monotonic()
     with shown_progress() as progress:
-        kind, derived, facts = _measure(target, config, progress)
+        kind, derived, facts = _measure(target, config, progress, args.passes)
     name = kind.removeprefix("measured:")
     text = calibration_text(name, kind, derived)
     if args.output is not None:
@@ -75,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(target: TargetName, config: DeviceConfig, progress: Progress) -> tuple[str, Derived, dict[str, Any]]:
+def _measure(
+    target: TargetName, config: DeviceConfig, progress: Progress, passes: int
+) -> tuple[str, Derived, dict[str, Any]]:
     with (
         tempfile.TemporaryDirectory(prefix="lmk-calibrate-") as folder,
         contextlib.closing(open_device(target, config, Path(folder) / "run", progress)) as device,
@@ -84,7 +95,7 @@ def _measure(target: TargetName, config: DeviceConfig, progress: Progress) -> tu
         machine = read_machine(device.adb)
         kind = _kind(target, config, machine, progress)
         base = load_calibration(find_calibration(EMULATOR if kind == EMULATOR else DEFAULT_NAME))
-        samples = measure(device.adb, _arch(device.adb), machine.cpus, progress)
+        samples = measure(device.adb, _arch(device.adb), machine.cpus, progress, passes)
         result = load.finish()
     memory_bytes = config.memory_bytes if target.kind == "qemu" else None
     facts = {

@@ -24,8 +24,8 @@ _SLICED_MS_MAX = 2000
 _GROWN_PAGES = 4096
 #: Growth and leaks happen in pieces of at least this many pages (PIECE_PAGES).
 _PIECE_PAGES = 128
-#: Slow growth comes in so many pieces at once, at most, as long as they are no more than this part of what is free above
-#: the low marks: nobody has to reclaim for it sooner.
+#: Slow growth comes in so many pieces at once, at most, as long as they are no more than this part of what is free
+#: above the low marks: nobody has to reclaim for it sooner.
 _PIECES_MAX = 8
 _PIECES_PART = 16
 #: While something grows the app looks this often at what is due.
@@ -50,8 +50,8 @@ class App:
         "exiting",
         "files",
         "filled",
-        "grown_ns",
         "growing",
+        "grown_ns",
         "growth_rest",
         "leak",
         "plan",
