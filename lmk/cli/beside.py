@@ -8,14 +8,11 @@ import attrs
 
 from lmk.backends.qemu_args import guest_cpus
 from lmk.cli.runs import new_run_dir
-from lmk.config.calibration import DEFAULT_NAME, find_calibration, load_calibration, with_kill_delay
+from lmk.config.calibration import DEFAULT_NAME, EMULATOR, find_calibration, load_calibration, with_kill_delay
 from lmk.errors import UserError
 from lmk.live.session import Plan
 from lmk.sim.check import check_plan
 from lmk.sim.run import SimPlan
-
-#: Rates of a guest in software emulation: nothing else may be compared with one.
-EMULATOR_CALIBRATION = "emulator-tcg"
 
 
 def add_beside_option(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +22,20 @@ def add_beside_option(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="simulate the same first (seconds, no kernel needed) and show how far the two agree",
     )
+    parser.add_argument(
+        "--calibration",
+        metavar="NAME",
+        help=f"rates for --beside-sim ({EMULATOR}, from the host it was measured on; see lmk calibrate)",
+    )
 
 
-def simulation_of(plan: Plan) -> SimPlan:
+def simulation_of(plan: Plan, calibration_name: str | None = None) -> SimPlan:
     """The same run for the simulator. UserError for what cannot be compared."""
     if plan.dry_run:
         raise UserError("--beside-sim with --dry-run: nothing that the simulator does would be comparable", "drop one")
     emulated = plan.target.kind != "adb"
-    calibration = load_calibration(find_calibration(EMULATOR_CALIBRATION if emulated else DEFAULT_NAME))
+    usual = EMULATOR if emulated else DEFAULT_NAME
+    calibration = load_calibration(find_calibration(calibration_name or usual))
     calibration = with_kill_delay(calibration, plan.kill_delay_ms)
     config = attrs.evolve(plan.config, cpus=guest_cpus(plan.config.cpus)) if emulated else plan.config
     check_plan(config, calibration)

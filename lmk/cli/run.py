@@ -65,6 +65,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Run it; 1 if an expectation was not met."""
+    if args.calibration and not args.beside_sim:
+        raise UserError(f"--calibration {args.calibration}: only a simulation has rates", "add --beside-sim")
     plan = _plan(args)
     simulated = _simulate_first(plan, args) if args.beside_sim else None
     with RunDisplay() as display:
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _simulate_first(plan: Plan, args: argparse.Namespace) -> dict[str, Any]:
     """Simulate the same and show it at once: the device may take minutes to build and boot."""
-    simulated = run_sim(simulation_of(plan))
+    simulated = run_sim(simulation_of(plan, args.calibration))
     if not args.json:
         Console().print("[bold]Simulated[/bold]", run_tables(simulated), "[bold]On the kernel[/bold]", sep="\n")
     return simulated

@@ -50,6 +50,15 @@ def test_a_phone_is_not_compared_with_the_emulators_rates(plan: Plan) -> None:
     assert simulation_of(attrs.evolve(plan, target=parse_target("adb:x"))).calibration.kind != "emulator-tcg"
 
 
+def test_rates_measured_on_this_host_may_be_given(plan: Plan) -> None:
+    assert simulation_of(plan, "published").calibration.name == "published"
+
+
+def test_rates_without_a_simulation_are_refused_before_anything_is_booted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "go-1gb", "one-leaker", "--calibration", "published"]) == 2
+    assert "only a simulation has rates; add --beside-sim" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_dry_run_has_nothing_to_compare(plan: Plan) -> None:
     with pytest.raises(UserError, match="--beside-sim with --dry-run"):
         simulation_of(attrs.evolve(plan, dry_run=True))
