@@ -75,7 +75,8 @@ def counter_row(t_ns: int, memory: Memory, psi_us: tuple[int, int]) -> CounterRo
         mem_free_kib=memory.zones.free * PAGE_KIB,
         mem_available_kib=memory.available_pages() * PAGE_KIB,
         cached_kib=memory.file_pages * PAGE_KIB,
-        anon_kib=(memory.anon_pages + memory.locked_pages) * PAGE_KIB,
+        # On the lists, as on a live device: what is locked is on none.
+        anon_kib=memory.anon_pages * PAGE_KIB,
         swap_total_kib=(zram.slots if zram is not None else 0) * PAGE_KIB,
         swap_free_kib=(zram.free if zram is not None else 0) * PAGE_KIB,
         psi_some_us=psi_us[0],

@@ -16,7 +16,9 @@ from lmk.procfs.meminfo import parse_meminfo
 from lmk.procfs.psi import parse_pressure
 from lmk.procfs.vmstat import parse_vmstat
 from lmk.procfs.zoneinfo import parse_zoneinfo
+from lmk.record.counters import counter_row
 from lmk.sim import procfs
+from lmk.sim.listener import counter_row as sampled
 from lmk.sim.memory import Memory
 from lmk.sim.psi import Psi
 from lmk.sim.region import ANON, FILE, Region
@@ -54,6 +56,9 @@ def test_text_parses_into_the_values(device: object, base: str, moves: list[tupl
     assert parse_meminfo(procfs.meminfo_text(meminfo)) == meminfo
     assert parse_vmstat(procfs.vmstat_text(vmstat)) == vmstat
     assert parse_zoneinfo(procfs.zoneinfo_text(zoneinfo, procfs.zones_free(memory))) == zoneinfo
+    # A sample of the record is what a live run would have made of the texts.
+    live = counter_row(1, procfs.meminfo_text(meminfo), procfs.vmstat_text(vmstat), None)
+    assert sampled(1, memory, (0, 0)) == attrs.evolve(live, psi_some_us=0, psi_full_us=0)
 
 
 @given(stall=st.integers(0, 10), seconds=st.integers(0, 40))

@@ -218,6 +218,8 @@ int main(int argc, char **argv)
 	}
 	/* Children that are killed or gone, and readers that left, are told of by return values. */
 	signal(SIGPIPE, SIG_IGN);
+	/* Where there is none it measures what it can. */
+	enter_group();
 	/* Each round has a number of its own, also among those of other calls. */
 	for (int64_t round = first; round <= first + rounds; round++) {
 		warming_up = round == first;

@@ -27,6 +27,10 @@ void fill_pages(uint8_t *at, size_t pages, uint32_t ratio_permille, uint64_t see
 /* A number from a file of "key value" lines, -1 if there is none. */
 int64_t file_number(const char *path, const char *key);
 
+/* Into a memory cgroup of our own, as apps have one, where there are cgroups of version 2: pages are charged to it, and
+ * lru_gen ages and evicts it apart. Once for all rounds; 0 or -1. */
+int enter_group(void);
+
 /* --- groups: each makes one round of its samples -------------------------------------------------- */
 
 void measure_memory(uint64_t round);
