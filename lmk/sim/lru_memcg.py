@@ -31,6 +31,7 @@ class MemcgLru:
         self._young: list[int] = []
         self._left = 0
         self._offline: set[int] = set()
+        self._retried: set[int] = set()
         #: Pages of each kind on all lists.
         self._totals = [0, 0]
 
@@ -95,8 +96,8 @@ class MemcgLru:
                 if taken:
                     self._totals[batch.victims[0][0].kind] -= taken
                 self._left -= taken + batch.kept
-                if batch.aged and key not in self._offline:
-                    self._leave_alone()
+                if batch.aged:
+                    self._rotate(key)
                 elif self._left <= 0:
                     self._round.append(self._round.pop(0))
                 if not batch.empty:
@@ -111,6 +112,17 @@ class MemcgLru:
             (self._round if group in self._round else self._young).remove(group)
             # Whoever is being visited stays where it is.
             self._round.insert(1 if self._left > 0 else 0, group)
+
+    def _rotate(self, key: int) -> None:
+        """shrink_one of a group that had to be aged: one that was removed stays among the old ones for one more visit
+        (MEMCG_LRU_TAIL)."""
+        if key in self._offline and key not in self._retried:
+            self._retried.add(key)
+            self._left = 0
+            self._round.append(self._round.pop(0))
+        else:
+            self._retried.discard(key)
+            self._leave_alone()
 
     def _visit(self, key: int, *, can_swap: bool, kswapd: bool) -> int:
         group = self._groups[key]
