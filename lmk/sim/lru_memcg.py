@@ -106,12 +106,12 @@ class MemcgLru:
         return Batch()
 
     def offline(self, group: int) -> None:
-        """See ``Lru``; lru_gen_offline_memcg (MEMCG_LRU_OLD): its turn comes next."""
+        """See ``Lru``; lru_gen_offline_memcg (MEMCG_LRU_OLD): among the old ones."""
         if group in self._groups:
             self._offline.add(group)
             (self._round if group in self._round else self._young).remove(group)
-            # Whoever is being visited stays where it is.
-            self._round.insert(1 if self._left > 0 else 0, group)
+            # The bins are random and a pass begins with a random one: on average halfway round.
+            self._round.insert((len(self._round) + 1) // 2, group)
 
     def _rotate(self, key: int) -> None:
         """shrink_one of a group that had to be aged: one that was removed stays among the old ones for one more visit
