@@ -13,7 +13,6 @@ from lmk.sim.region import ANON, FILE, Region
 _MIN_NR_GENS = 2
 _MAX_NR_GENS = 4
 _MIN_LRU_BATCH = 64
-_MAX_LRU_BATCH = 64 * _MIN_LRU_BATCH
 #: PTRS_PER_PTE: what one page table maps.
 _TABLE_PAGES = 512
 #: isolate_folios takes 64 pages (MIN_LRU_BATCH), then each is looked at with the 64 page table entries around it
@@ -33,9 +32,6 @@ class GenerationLru:
         self._gens: list[dict[int, dict[Region, int]]] = [{seq: {} for seq in range(_MAX_NR_GENS)} for _ in range(2)]
         self._sizes: list[dict[int, int]] = [dict.fromkeys(range(_MAX_NR_GENS), 0) for _ in range(2)]
         self._totals = [0, 0]
-        # By list, and in all: pages that a walk put into a younger generation and that still lie where they were.
-        self._unsorted: list[dict[int, int]] = [{}, {}]
-        self._behind = [0, 0]
         #: Regions that the next walk looks at: those that may have accessed bits, and once a walk has left a Bloom
         #: filter those with page tables in it. A dict for its order.
         self._young: dict[Region, None] = {}
@@ -65,9 +61,7 @@ class GenerationLru:
 
     def remove(self, region: Region, pages: int) -> None:
         """See ``Lru``."""
-        buckets, behind = self._gens[region.kind], self._behind[region.kind]
-        if behind and pages:
-            self._sort(region.kind, behind * pages // self._totals[region.kind])
+        buckets = self._gens[region.kind]
         for seq in range(self._min[region.kind], self._max + 1):
             held = buckets[seq].get(region, 0)
             if held >= pages:
@@ -216,28 +210,6 @@ class GenerationLru:
                 if moved:
                     self._cut(region, seq, moved)
                     self._put(region, new, moved)
-                    self._leave_behind(region.kind, seq, moved)
-
-    def _leave_behind(self, kind: int, seq: int, pages: int) -> None:
-        """folio_update_gen only changes a page's number. Some of these may lie in an older list already."""
-        fresh = pages - pages * self._behind[kind] // self._totals[kind]
-        if fresh > 0:
-            unsorted = self._unsorted[kind]
-            unsorted[seq] = unsorted.get(seq, 0) + fresh
-            self._behind[kind] += fresh
-
-    def _sort(self, kind: int, pages: int) -> None:
-        """sort_folio: pages come to the list where they belong, or are gone; from the oldest lists on."""
-        unsorted = self._unsorted[kind]
-        while pages > 0 and unsorted:
-            seq = next(iter(unsorted))
-            part = min(pages, unsorted[seq])
-            self._behind[kind] -= part
-            pages -= part
-            if part < unsorted[seq]:
-                unsorted[seq] -= part
-            else:
-                del unsorted[seq]
 
     def _drop_oldest(self, kind: int, can_swap: bool) -> None:
         """inc_min_seq: the oldest pages join the next generation. Anonymous ones that cannot be swapped keep their
@@ -252,7 +224,6 @@ class GenerationLru:
     def _forget_oldest(self, kind: int) -> None:
         seq = self._min[kind]
         del self._gens[kind][seq], self._sizes[kind][seq]
-        self._behind[kind] -= self._unsorted[kind].pop(seq, 0)
         self._min[kind] = seq + 1
         # reset_ctrl_pos with carryover
         self._old_evicted[kind] = (self._old_evicted[kind] + self._evicted[kind]) // 2
@@ -263,7 +234,7 @@ class GenerationLru:
         """try_to_inc_min_seq; with swap both kinds keep in step."""
         oldest = list(self._min)
         for kind in (ANON, FILE) if can_swap else (FILE,):
-            while oldest[kind] + _MIN_NR_GENS <= self._max and self._is_empty(kind, oldest[kind]):
+            while oldest[kind] + _MIN_NR_GENS <= self._max and not self._gens[kind][oldest[kind]]:
                 oldest[kind] += 1
         if can_swap:
             oldest[ANON] = min(oldest)
@@ -271,9 +242,6 @@ class GenerationLru:
         for kind in (ANON, FILE):
             while self._min[kind] < oldest[kind]:
                 self._forget_oldest(kind)
-
-    def _is_empty(self, kind: int, seq: int) -> bool:
-        return not self._gens[kind][seq] and seq not in self._unsorted[kind]
 
     # ---- eviction
 
@@ -304,14 +272,6 @@ class GenerationLru:
         if seq + _MIN_NR_GENS > self._max:
             return
         bucket = self._gens[kind][seq]
-        behind = self._unsorted[kind].get(seq, 0)
-        if behind:
-            # sort_folio: among those that are looked for lie what walks found accessed.
-            held = self._sizes[kind][seq]
-            passed = min(behind, want * behind // held + 1 if held else max(want, _MAX_LRU_BATCH))
-            self._sort(kind, passed)
-            self._refilled += passed
-            batch.kept += passed
         while want > 0 and bucket:
             region = next(iter(bucket))
             held = bucket[region]
