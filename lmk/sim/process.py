@@ -308,7 +308,8 @@ class SimProcess:
         if freed:
             self._failures = 0
         elif spent < budget:
-            # It came to its end, not to that of this step: reclaim_throttle(VMSCAN_THROTTLE_NOPROGRESS) sleeps for up to a jiffy
+            # It came to its own end, not to that of this step.
+            # reclaim_throttle(VMSCAN_THROTTLE_NOPROGRESS) sleeps for up to a jiffy
             spent_wall += min(max(0, wall - spent_wall), JIFFY_NS)
             self._failures += 1
             if self._failures > _MAX_RECLAIM_RETRIES and machine.out_of_memory():
