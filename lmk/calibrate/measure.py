@@ -32,7 +32,7 @@ GROUPS: dict[str, int] = {
     "system": 2,
 }
 #: Every group is measured so often, in turns: a device or its host is not equally fast all the time, and rates that are
-#: subtracted from each other must have seen the same of that. In software emulation all of it takes 75 to 130 s.
+#: subtracted from each other must have seen the same of that. In software emulation all of it takes 120 to 160 s.
 PASSES = 3
 _GROUP_S = 60.0
 _PINGS = 60

@@ -139,6 +139,7 @@ class MemcgLru:
         self._left = 0
         if key in self._offline and not any(self._groups[key].total(kind) for kind in (ANON, FILE)):
             self._offline.discard(key)
+            self._retried.discard(key)
             del self._groups[key]
         else:
             self._young.append(key)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmk.sim.lru import Lru
+from lmk.sim.lru import Batch, Lru
 from lmk.sim.lru_classic import ClassicLru
 from lmk.sim.lru_gen import GenerationLru
 from lmk.sim.lru_memcg import MemcgLru
@@ -201,3 +201,29 @@ def test_reclaim_looks_no_further_than_for_what_it_wants() -> None:
     batch = next(batch for batch in batches if batch.victims)
     # One page in four is in use; of those, two in three are looked at one by one, the third beside another.
     assert (batch.pages, batch.kept, batch.met, lru.refilled) == (96, 32, 22, 10)
+
+
+def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
+    aged: list[int] = []
+
+    class Logged(GenerationLru):
+        def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:
+            batch = super().isolate(want, can_swap=can_swap, kswapd=kswapd, now_ns=now_ns)
+            if batch.aged:
+                aged.append(groups.index(self))
+            return batch
+
+    groups: list[Logged] = []
+
+    def make() -> Logged:
+        groups.append(Logged(100))
+        return groups[-1]
+
+    lru = MemcgLru(make)
+    for group in range(3):
+        grow(lru, Region(f"app{group}", ANON, 500, group=group), 500)
+    lru.offline(1)
+    while len(aged) < 4:
+        lru.isolate(64, can_swap=True, kswapd=True, now_ns=0)
+    # All have to be aged; only the one that was removed comes up again in the same round.
+    assert sorted(aged) == [0, 1, 1, 2]
