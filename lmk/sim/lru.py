@@ -8,6 +8,10 @@ from lmk.sim.region import Region
 
 #: include/linux/swap.h: reclaim works in steps of this many pages.
 SWAP_CLUSTER_MAX = 32
+#: include/linux/mmzone.h: what reclaim starts from; the lower, the more of each list is looked at.
+DEF_PRIORITY = 12
+#: set_initial_priority: kswapd's goal (the high marks) wants more than that, DEF_PRIORITY / 2 is the limit.
+KSWAPD_PRIORITY = 6
 MAX_SWAPPINESS = 200
 
 
@@ -51,7 +55,7 @@ class Lru(Protocol):
     def follow(self, region: Region) -> None:
         """The region's accessed bits are about to change."""
 
-    def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:
+    def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
         """Choose about ``want`` pages to evict, all of one kind, and take them off the lists."""
 
     def counts(self, kind: int) -> tuple[int, int]:

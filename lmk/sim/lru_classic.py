@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from math import isqrt
 
-from lmk.sim.lru import MAX_SWAPPINESS, Batch
+from lmk.sim.lru import DEF_PRIORITY, MAX_SWAPPINESS, Batch
 from lmk.sim.region import ANON, FILE, Region
 from lmk.sim.zone import PAGE_BYTES
 from lmk.units import GIB
-
-_DEF_PRIORITY = 12
 
 
 class _List:
@@ -117,7 +115,7 @@ class ClassicLru:
         if region.kind == ANON:
             self._note_cost(ANON, pages)
 
-    def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002
+    def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:  # noqa: ARG002
         """See ``Lru``."""
         batch = Batch()
         kind = self._kind_to_scan(can_swap, want)
@@ -150,7 +148,7 @@ class ClassicLru:
         """get_scan_count: the pressure on anonymous and on file pages."""
         # prepare_scan_control: plenty of inactive cache, none of it to be protected
         inactive_file = self._inactive[FILE].pages
-        if inactive_file >> _DEF_PRIORITY and not self._inactive_is_low(FILE):
+        if inactive_file >> DEF_PRIORITY and not self._inactive_is_low(FILE):
             return [0, 1]
         total = self._cost[ANON] + self._cost[FILE]
         anon, file = total + self._cost[ANON], total + self._cost[FILE]

@@ -7,12 +7,13 @@ tier 0 exists: all pages here are accessed through page tables.
 
 from __future__ import annotations
 
-from lmk.sim.lru import MAX_SWAPPINESS, Batch
+from lmk.sim.lru import DEF_PRIORITY, MAX_SWAPPINESS, Batch
 from lmk.sim.region import ANON, FILE, Region
 
 _MIN_NR_GENS = 2
 _MAX_NR_GENS = 4
 _MIN_LRU_BATCH = 64
+_MAX_LRU_BATCH = 64 * _MIN_LRU_BATCH
 #: PTRS_PER_PTE: what one page table maps.
 _TABLE_PAGES = 512
 #: isolate_folios takes 64 pages (MIN_LRU_BATCH), then each is looked at with the 64 page table entries around it
@@ -32,6 +33,9 @@ class GenerationLru:
         self._gens: list[dict[int, dict[Region, int]]] = [{seq: {} for seq in range(_MAX_NR_GENS)} for _ in range(2)]
         self._sizes: list[dict[int, int]] = [dict.fromkeys(range(_MAX_NR_GENS), 0) for _ in range(2)]
         self._totals = [0, 0]
+        # By list, and in all: pages that a walk put into a younger generation and that still lie where they were.
+        self._unsorted: list[dict[int, int]] = [{}, {}]
+        self._behind = [0, 0]
         #: Regions that the next walk looks at: those that may have accessed bits, and once a walk has left a Bloom
         #: filter those with page tables in it. A dict for its order.
         self._young: dict[Region, None] = {}
@@ -61,7 +65,9 @@ class GenerationLru:
 
     def remove(self, region: Region, pages: int) -> None:
         """See ``Lru``."""
-        buckets = self._gens[region.kind]
+        buckets, behind = self._gens[region.kind], self._behind[region.kind]
+        if behind and pages:
+            self._sort(region.kind, behind * pages // self._totals[region.kind])
         for seq in range(self._min[region.kind], self._max + 1):
             held = buckets[seq].get(region, 0)
             if held >= pages:
@@ -107,21 +113,22 @@ class GenerationLru:
         """See ``Lru``."""
         self._evicted[region.kind] += pages
 
-    def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:
+    def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
         """See ``Lru``."""
         batch = Batch()
         swappiness = self._swappiness if can_swap else 0
         if not (self._totals[FILE] or (swappiness and self._totals[ANON])):
             return batch
-        if self._should_age(swappiness > 0, kswapd):
+        if self._should_age(swappiness > 0):
             # get_nr_to_scan: aging ends the visit; what it found cold is for the next one
-            self._age(now_ns, batch, swappiness > 0)
-            return batch
+            if priority < DEF_PRIORITY:
+                self._age(now_ns, batch, swappiness > 0)
+                return batch
+            # try to get away with not aging at the default priority, which direct reclaim starts with
         kind = self._kind_to_scan(swappiness)
         # isolate_folios: nothing in the one, then the other; without swap only file pages
         for _ in range(2 if swappiness else 1):
-            self._scan(kind, want, now_ns, batch)
-            if batch.victims or batch.kept:
+            if self._scan(kind, want, now_ns, batch):
                 break
             kind = 1 - kind
         self._advance(swappiness > 0)
@@ -147,12 +154,11 @@ class GenerationLru:
         self._sizes[kind][seq] -= pages
         self._totals[kind] -= pages
 
-    def _should_age(self, can_swap: bool, kswapd: bool) -> bool:
+    def _should_age(self, can_swap: bool) -> bool:
         oldest = self._min[ANON if can_swap else FILE]
         if oldest + _MIN_NR_GENS > self._max:
             return True
-        # get_nr_to_scan: no aging at the default priority, which direct reclaim starts with
-        if oldest + _MIN_NR_GENS < self._max or not kswapd:
+        if oldest + _MIN_NR_GENS < self._max:
             return False
         young = old = total = 0
         for kind in (ANON, FILE) if can_swap else (FILE,):
@@ -162,18 +168,15 @@ class GenerationLru:
         return young * _MIN_NR_GENS > total or old * (_MIN_NR_GENS + 2) < total
 
     def _age(self, now_ns: int, batch: Batch, can_swap: bool) -> None:
-        """inc_max_seq after a walk of the page tables: what it finds accessed becomes the youngest generation, and is
-        what it costs."""
+        """inc_max_seq after a walk of the page tables: what it finds accessed, and is what it costs, goes to what is the
+        youngest generation until then (walk_pte_range). The new one is for pages to come."""
         batch.aged = True
         new = self._max + 1
-        for kind in (ANON, FILE):
-            self._gens[kind][new] = {}
-            self._sizes[kind][new] = 0
         for region in list(self._young):
             accessed = region.accessed(now_ns)
             seen = self._seen(region, accessed)
             if seen:
-                self._promote_all(region, seen, new)
+                self._promote_all(region, seen)
                 batch.walked += seen
                 region.set_accessed(accessed - seen, now_ns)
             else:
@@ -182,6 +185,8 @@ class GenerationLru:
         self._filtered = True
         self._max = new
         for kind in (ANON, FILE):
+            self._gens[kind][new] = {}
+            self._sizes[kind][new] = 0
             if new - self._min[kind] + 1 > _MAX_NR_GENS:
                 self._drop_oldest(kind, can_swap)
 
@@ -201,8 +206,8 @@ class GenerationLru:
             return max(0, accessed + watched - resident)
         return accessed * watched // resident if resident else 0
 
-    def _promote_all(self, region: Region, accessed: int, new: int) -> None:
-        buckets, resident = self._gens[region.kind], region.resident
+    def _promote_all(self, region: Region, accessed: int) -> None:
+        buckets, resident, new = self._gens[region.kind], region.resident, self._max
         for seq in range(self._min[region.kind], new):
             held = buckets[seq].get(region, 0)
             if held:
@@ -210,6 +215,28 @@ class GenerationLru:
                 if moved:
                     self._cut(region, seq, moved)
                     self._put(region, new, moved)
+                    self._leave_behind(region.kind, seq, moved)
+
+    def _leave_behind(self, kind: int, seq: int, pages: int) -> None:
+        """folio_update_gen only changes a page's number. Some of these may lie in an older list already."""
+        fresh = pages - pages * self._behind[kind] // self._totals[kind]
+        if fresh > 0:
+            unsorted = self._unsorted[kind]
+            unsorted[seq] = unsorted.get(seq, 0) + fresh
+            self._behind[kind] += fresh
+
+    def _sort(self, kind: int, pages: int) -> None:
+        """sort_folio: pages come to the list where they belong, or are gone; from the oldest lists on."""
+        unsorted = self._unsorted[kind]
+        while pages > 0 and unsorted:
+            seq = next(iter(unsorted))
+            part = min(pages, unsorted[seq])
+            self._behind[kind] -= part
+            pages -= part
+            if part < unsorted[seq]:
+                unsorted[seq] -= part
+            else:
+                del unsorted[seq]
 
     def _drop_oldest(self, kind: int, can_swap: bool) -> None:
         """inc_min_seq: the oldest pages join the next generation. Anonymous ones that cannot be swapped keep their
@@ -224,6 +251,7 @@ class GenerationLru:
     def _forget_oldest(self, kind: int) -> None:
         seq = self._min[kind]
         del self._gens[kind][seq], self._sizes[kind][seq]
+        self._behind[kind] -= self._unsorted[kind].pop(seq, 0)
         self._min[kind] = seq + 1
         # reset_ctrl_pos with carryover
         self._old_evicted[kind] = (self._old_evicted[kind] + self._evicted[kind]) // 2
@@ -234,7 +262,7 @@ class GenerationLru:
         """try_to_inc_min_seq; with swap both kinds keep in step."""
         oldest = list(self._min)
         for kind in (ANON, FILE) if can_swap else (FILE,):
-            while oldest[kind] + _MIN_NR_GENS <= self._max and not self._gens[kind][oldest[kind]]:
+            while oldest[kind] + _MIN_NR_GENS <= self._max and self._is_empty(kind, oldest[kind]):
                 oldest[kind] += 1
         if can_swap:
             oldest[ANON] = min(oldest)
@@ -242,6 +270,9 @@ class GenerationLru:
         for kind in (ANON, FILE):
             while self._min[kind] < oldest[kind]:
                 self._forget_oldest(kind)
+
+    def _is_empty(self, kind: int, seq: int) -> bool:
+        return not self._gens[kind][seq] and seq not in self._unsorted[kind]
 
     # ---- eviction
 
@@ -265,13 +296,22 @@ class GenerationLru:
         right = (refaulted_anon + 1) * total_file * (MAX_SWAPPINESS - swappiness)
         return FILE if left <= right else ANON
 
-    def _scan(self, kind: int, want: int, now_ns: int, batch: Batch) -> None:
+    def _scan(self, kind: int, want: int, now_ns: int, batch: Batch) -> bool:
         """scan_folios and folio_check_references: what was accessed goes to the youngest generation, together with what
-        else was accessed around it (lru_gen_look_around)."""
+        else was accessed around it (lru_gen_look_around). Returns whether it found anything but pages to sort."""
         seq = self._min[kind]
         if seq + _MIN_NR_GENS > self._max:
-            return
+            return False
         bucket = self._gens[kind][seq]
+        behind = self._unsorted[kind].get(seq, 0)
+        if behind:
+            # sort_folio: among those that are looked for lie what walks found accessed.
+            held = self._sizes[kind][seq]
+            passed = min(behind, want * behind // held + 1 if held else max(want, _MAX_LRU_BATCH))
+            self._sort(kind, passed)
+            self._refilled += passed
+            batch.kept += passed
+        found = bool(bucket) or seq in self._unsorted[kind]
         while want > 0 and bucket:
             region = next(iter(bucket))
             held = bucket[region]
@@ -302,3 +342,4 @@ class GenerationLru:
                 self._cut(region, seq, taken)
                 batch.victims.append((region, taken))
                 want -= taken
+        return found

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lmk.sim.lru import Batch, Lru
+from lmk.sim.lru import DEF_PRIORITY, Batch, Lru
 from lmk.sim.region import ANON, FILE, Region
 
 #: MIN_LRU_BATCH: a visit is worth at least this.
 _VISIT_PAGES_MIN = 64
-#: set_initial_priority: kswapd's goal (the high marks) wants more, DEF_PRIORITY / 2 is the limit; direct reclaim starts
-#: from the default.
-_KSWAPD_PRIORITY = 6
-_DIRECT_PRIORITY = 12
 
 
 class MemcgLru:
@@ -81,17 +77,18 @@ class MemcgLru:
         """See ``Lru``."""
         self._group(region).note_reclaimed(region, pages)
 
-    def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:
+    def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
         """See ``Lru``: a batch of the group whose turn it is, or of the next one that has anything."""
-        for _ in range(len(self._round) + len(self._young)):
+        patient = priority == DEF_PRIORITY
+        for _ in range(len(self._round) + (0 if patient and self._round else len(self._young))):
             if not self._round:
                 self._round, self._young = self._young, []
             key = self._round[0]
             group = self._groups[key]
             if self._left <= 0:
-                self._left = self._visit(key, can_swap=can_swap, kswapd=kswapd)
+                self._left = self._visit(key, can_swap=can_swap, priority=priority)
             if self._left > 0:
-                batch = group.isolate(min(want, self._left), can_swap=can_swap, kswapd=kswapd, now_ns=now_ns)
+                batch = group.isolate(min(want, self._left), can_swap=can_swap, priority=priority, now_ns=now_ns)
                 taken = batch.pages
                 if taken:
                     self._totals[batch.victims[0][0].kind] -= taken
@@ -102,6 +99,11 @@ class MemcgLru:
                     self._round.append(self._round.pop(0))
                 if not batch.empty:
                     return batch
+                if patient and group.total(FILE) + group.total(ANON) >> priority:
+                    # Out of cold pages, but not to be aged yet: it keeps its turn (lruvec_is_sizable).
+                    self._left = 0
+                    self._round.append(self._round.pop(0))
+                    continue
             self._leave_alone()
         return Batch()
 
@@ -124,7 +126,7 @@ class MemcgLru:
             self._retried.discard(key)
             self._leave_alone()
 
-    def _visit(self, key: int, *, can_swap: bool, kswapd: bool) -> int:
+    def _visit(self, key: int, *, can_swap: bool, priority: int) -> int:
         group = self._groups[key]
         pages = group.total(FILE) + (group.total(ANON) if can_swap else 0)
         if not pages:
@@ -132,7 +134,7 @@ class MemcgLru:
         if key in self._offline:
             # get_nr_to_scan: try to scrape all its memory if this memcg was deleted
             return pages
-        return max(_VISIT_PAGES_MIN, pages >> (_KSWAPD_PRIORITY if kswapd else _DIRECT_PRIORITY))
+        return max(_VISIT_PAGES_MIN, pages >> priority)
 
     def _leave_alone(self) -> None:
         key = self._round.pop(0)

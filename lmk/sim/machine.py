@@ -14,6 +14,7 @@ from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
 from lmk.errors import InfraError
 from lmk.sim.cpus import NICE_NORMAL, WHOLE, WHOLE_TIME, Share, Usage, beside, demand, on_one_cpu, shares, spread
+from lmk.sim.lru import DEF_PRIORITY
 from lmk.sim.memory import Memory
 from lmk.sim.process import READ_AROUND_PAGES
 from lmk.sim.psi import Psi
@@ -29,9 +30,6 @@ STEP_MAX_NS = 10 * NS_PER_MS
 STEP_MIN_NS = NS_PER_MS // 2
 #: mm/vmscan.c MAX_RECLAIM_RETRIES: after so many fruitless runs kswapd leaves reclaim to the allocators.
 _KSWAPD_FAILURES_MAX = 16
-
-#: include/linux/mmzone.h
-_DEF_PRIORITY = 12
 
 #: Uptime at which a run begins: a device has booted by then. lmkd ignores limits sent in the first second.
 UPTIME_NS = 10 * NS_PER_S
@@ -102,7 +100,7 @@ class Kswapd:
             self._failures = self._fruitless = 0
             return False
         self._fruitless += 1
-        if self._fruitless < _DEF_PRIORITY:
+        if self._fruitless < DEF_PRIORITY:
             return False
         self._fruitless = 0
         self._failures += 1
@@ -276,8 +274,8 @@ class Machine:
         self.memory.revision += 1
         spent = 0
         # do_try_to_free_pages: priority by priority until something is freed
-        for _ in range(_DEF_PRIORITY + 1):
-            freed, cost = self.reclaim(want, max(1, budget_ns - spent), kswapd=False)
+        for priority in range(DEF_PRIORITY, -1, -1):
+            freed, cost = self.reclaim(want, max(1, budget_ns - spent), kswapd=False, priority=priority)
             spent += cost
             if freed:
                 self.kswapd.progress()
@@ -285,11 +283,13 @@ class Machine:
         self._tell_levels(self.vmpressure.hopeless())
         return 0, spent
 
-    def reclaim(self, want: int, budget_ns: int, *, kswapd: bool) -> tuple[int, int]:
+    def reclaim(
+        self, want: int, budget_ns: int, *, kswapd: bool, priority: int = DEF_PRIORITY
+    ) -> tuple[int, int]:
         """A run of reclaim; (pages, nanoseconds)."""
         events = self.memory.events
         scanned = events.pgscan_kswapd + events.pgscan_direct
-        freed, cost = self.memory.reclaim(want, budget_ns, kswapd=kswapd, now_ns=self.now_ns)
+        freed, cost = self.memory.reclaim(want, budget_ns, kswapd=kswapd, priority=priority, now_ns=self.now_ns)
         scanned = events.pgscan_kswapd + events.pgscan_direct - scanned
         self._tell_levels(self.vmpressure.note(scanned, min(freed, scanned)))
         return freed, cost

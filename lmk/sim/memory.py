@@ -13,7 +13,7 @@ import attrs
 
 from lmk.config.calibration import EMULATOR, Calibration, ZramCost
 from lmk.config.device import DeviceConfig
-from lmk.sim.lru import SWAP_CLUSTER_MAX, Lru
+from lmk.sim.lru import DEF_PRIORITY, KSWAPD_PRIORITY, SWAP_CLUSTER_MAX, Lru
 from lmk.sim.lru_classic import ClassicLru
 from lmk.sim.lru_gen import GenerationLru
 from lmk.sim.lru_memcg import MemcgLru
@@ -241,15 +241,20 @@ class Memory:
 
     # ---- reclaim
 
-    def reclaim(self, want: int, budget_ns: int, *, kswapd: bool, now_ns: int) -> tuple[int, int]:
-        """Evict until ``want`` pages are freed or the budget is spent; (pages reclaimed, nanoseconds)."""
+    def reclaim(
+        self, want: int, budget_ns: int, *, kswapd: bool, now_ns: int, priority: int = DEF_PRIORITY
+    ) -> tuple[int, int]:
+        """Evict until ``want`` pages are freed or the budget is spent; (pages reclaimed, nanoseconds). ``priority`` is
+        that of direct reclaim."""
+        if kswapd:
+            priority = KSWAPD_PRIORITY
         calibration, lru, events = self.calibration, self.lru, self.events
         reclaimed = spent = scanned = aged = 0
         for _ in range(_STEPS_MAX):
             part = min(want - reclaimed, _BATCH_PAGES, (budget_ns - spent) // calibration.reclaim_file_ns + 1)
             if part <= 0:
                 break
-            batch = lru.isolate(part, can_swap=self.can_swap, kswapd=kswapd, now_ns=now_ns)
+            batch = lru.isolate(part, can_swap=self.can_swap, priority=priority, now_ns=now_ns)
             spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns
             aged += batch.aged
             if batch.empty or aged > _AGED_MAX:

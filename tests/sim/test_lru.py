@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmk.sim.lru import Batch, Lru
+from lmk.sim.lru import KSWAPD_PRIORITY, Batch, Lru
 from lmk.sim.lru_classic import ClassicLru
 from lmk.sim.lru_gen import GenerationLru
 from lmk.sim.lru_memcg import MemcgLru
@@ -34,7 +34,7 @@ def evict(lru: Lru, want: int, now_ns: int, *, can_swap: bool = True) -> dict[st
     gone: dict[str, int] = {}
     idle = 0
     while want > 0 and idle < 50:
-        batch = lru.isolate(want, can_swap=can_swap, kswapd=True, now_ns=now_ns)
+        batch = lru.isolate(want, can_swap=can_swap, priority=KSWAPD_PRIORITY, now_ns=now_ns)
         for region, pages in batch.victims:
             region.resident -= pages
             region.out += pages
@@ -160,7 +160,7 @@ def test_who_looks_from_earlier_in_the_same_step_sees_no_negative_bits() -> None
 def age(lru: GenerationLru, now_ns: int) -> int:
     """Let the lists age until a walk has taken place; the accessed pages that it came across."""
     for _ in range(200):
-        batch = lru.isolate(64, can_swap=True, kswapd=True, now_ns=now_ns)
+        batch = lru.isolate(64, can_swap=True, priority=KSWAPD_PRIORITY, now_ns=now_ns)
         for region, pages in batch.victims:
             region.resident -= pages
         if batch.aged:
@@ -183,7 +183,7 @@ def test_reclaim_tells_the_next_walk_where_it_met_accessed_pages() -> None:
     age(lru, 0)
     region = Region("app", ANON, 4096)
     grow(lru, region, 4096)
-    batches = (lru.isolate(64, can_swap=True, kswapd=True, now_ns=0) for _ in range(20))
+    batches = (lru.isolate(64, can_swap=True, priority=KSWAPD_PRIORITY, now_ns=0) for _ in range(20))
     kept = next(batch.kept for batch in batches if batch.met)
     assert region.watched == kept > 0 and region.accessed(0) == 4096 - kept
     region.touch(region.resident, 0)
@@ -197,7 +197,7 @@ def test_reclaim_looks_no_further_than_for_what_it_wants() -> None:
     age(lru, 0)
     age(lru, 0)
     region.touch(1024, 0)
-    batches = (lru.isolate(96, can_swap=True, kswapd=True, now_ns=0) for _ in range(9))
+    batches = (lru.isolate(96, can_swap=True, priority=KSWAPD_PRIORITY, now_ns=0) for _ in range(9))
     batch = next(batch for batch in batches if batch.victims)
     # One page in four is in use; of those, two in three are looked at one by one, the third beside another.
     assert (batch.pages, batch.kept, batch.met, lru.refilled) == (96, 32, 22, 10)
@@ -207,8 +207,8 @@ def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
     aged: list[int] = []
 
     class Logged(GenerationLru):
-        def isolate(self, want: int, *, can_swap: bool, kswapd: bool, now_ns: int) -> Batch:
-            batch = super().isolate(want, can_swap=can_swap, kswapd=kswapd, now_ns=now_ns)
+        def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
+            batch = super().isolate(want, can_swap=can_swap, priority=priority, now_ns=now_ns)
             if batch.aged:
                 aged.append(groups.index(self))
             return batch
@@ -224,6 +224,6 @@ def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
         grow(lru, Region(f"app{group}", ANON, 500, group=group), 500)
     lru.offline(1)
     while len(aged) < 4:
-        lru.isolate(64, can_swap=True, kswapd=True, now_ns=0)
+        lru.isolate(64, can_swap=True, priority=KSWAPD_PRIORITY, now_ns=0)
     # All have to be aged; only the one that was removed comes up again in the same round.
     assert sorted(aged) == [0, 1, 1, 2]
