@@ -58,6 +58,9 @@ class Lru(Protocol):
     def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
         """Choose about ``want`` pages to evict, all of one kind, and take them off the lists."""
 
+    def begin_pass(self) -> None:
+        """kswapd was woken."""
+
     def counts(self, kind: int) -> tuple[int, int]:
         """Active and inactive pages as /proc/meminfo reports them."""
 
@@ -70,6 +73,9 @@ class Lru(Protocol):
     def note_refault(self, region: Region, pages: int) -> bool:
         """Evicted pages came back. Returns whether they count as part of the working set: then waiting for them is
         a memory stall."""
+
+    def online(self, group: int) -> None:
+        """A memory cgroup is made."""
 
     def offline(self, group: int) -> None:
         """The memory cgroup is removed; its pages stay until they are reclaimed or freed."""

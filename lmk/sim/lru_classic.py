@@ -84,8 +84,14 @@ class ClassicLru:
     def follow(self, region: Region) -> None:
         """See ``Lru``: nothing to do, bits are looked at page by page."""
 
+    def online(self, group: int) -> None:
+        """See ``Lru``: there are no groups here."""
+
     def offline(self, group: int) -> None:
         """See ``Lru``: there are no groups here."""
+
+    def begin_pass(self) -> None:
+        """See ``Lru``: there is but one group."""
 
     def counts(self, kind: int) -> tuple[int, int]:
         """See ``Lru``."""

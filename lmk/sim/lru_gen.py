@@ -85,8 +85,14 @@ class GenerationLru:
         if not self._filtered:
             self._young[region] = None
 
+    def online(self, group: int) -> None:
+        """See ``Lru``: there are no groups here."""
+
     def offline(self, group: int) -> None:
         """See ``Lru``: there are no groups here."""
+
+    def begin_pass(self) -> None:
+        """See ``Lru``: there is but one group."""
 
     def counts(self, kind: int) -> tuple[int, int]:
         """See ``Lru``; lru_gen_is_active: the two youngest generations count as active."""
@@ -119,12 +125,11 @@ class GenerationLru:
         swappiness = self._swappiness if can_swap else 0
         if not (self._totals[FILE] or (swappiness and self._totals[ANON])):
             return batch
-        if self._should_age(swappiness > 0):
-            # get_nr_to_scan: aging ends the visit; what it found cold is for the next one
-            if priority < DEF_PRIORITY:
-                self._age(now_ns, batch, swappiness > 0)
-                return batch
-            # try to get away with not aging at the default priority, which direct reclaim starts with
+        # get_nr_to_scan: try to get away with not aging at the default priority, which direct reclaim starts with
+        if priority < DEF_PRIORITY and self._should_age(swappiness > 0):
+            # aging ends the visit; what it found cold is for the next one
+            self._age(now_ns, batch, swappiness > 0)
+            return batch
         kind = self._kind_to_scan(swappiness)
         # isolate_folios: nothing in the one, then the other; without swap only file pages
         for _ in range(2 if swappiness else 1):
@@ -168,8 +173,8 @@ class GenerationLru:
         return young * _MIN_NR_GENS > total or old * (_MIN_NR_GENS + 2) < total
 
     def _age(self, now_ns: int, batch: Batch, can_swap: bool) -> None:
-        """inc_max_seq after a walk of the page tables: what it finds accessed, and is what it costs, goes to what is the
-        youngest generation until then (walk_pte_range). The new one is for pages to come."""
+        """inc_max_seq after a walk of the page tables: what it finds accessed, and is what it costs, goes to what was
+        the youngest generation until then (walk_pte_range). The new one is for pages to come."""
         batch.aged = True
         new = self._max + 1
         for region in list(self._young):

@@ -1,33 +1,47 @@
 """Page replacement with a memory cgroup per app: every group has lists of its own, and reclaim goes round them.
 
-Source: mm/vmscan.c, shrink_many, shrink_one and lru_gen_rotate_memcg (Linux 6.12): a visit scans a group's pages
-shifted right by the priority, then the next group's turn comes. A group that had to be aged is low on cold pages and
-moves to the young groups, which are left alone until all others have been aged as well.
+Source: mm/vmscan.c, shrink_many, shrink_one and lru_gen_rotate_memcg (Linux 6.12). Groups lie in the bins of an old and
+of a young generation. A pass begins at a random bin of the old one and scans of each group its pages shifted right by
+the priority, until enough was reclaimed: so direct reclaim takes all it wants from whoever lies first in a bin. A group
+that had to be aged is low on cold pages and moves to the young ones, which are left alone until no old one is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
-from lmk.sim.lru import DEF_PRIORITY, Batch, Lru
+from lmk.sim.lru import KSWAPD_PRIORITY, Batch, Lru
 from lmk.sim.region import ANON, FILE, Region
 
-#: MIN_LRU_BATCH: a visit is worth at least this.
-_VISIT_PAGES_MIN = 64
+#: MEMCG_NR_BINS, and how many bits choose one.
+_BIN_BITS = 3
+_BINS = 1 << _BIN_BITS
+#: MIN_LRU_BATCH: what is isolated at once.
+_BATCH_PAGES = 64
 
 
 class MemcgLru:
-    """Implements ``Lru``; ``make`` gives a new group its lists."""
+    """Implements ``Lru``; ``make`` gives a new group its lists. ``goal``: pages after which a pass of kswapd ends."""
 
-    def __init__(self, make: Callable[[], Lru]) -> None:
+    def __init__(self, make: Callable[[], Lru], goal: int) -> None:
         self._make = make
+        self._goal = goal
         self._groups: dict[int, Lru] = {}
-        #: The order in which groups come up, first the next one; and those that are left alone meanwhile.
-        self._round: list[int] = []
-        self._young: list[int] = []
-        self._left = 0
+        #: get_random_u32_below(MEMCG_NR_BINS), alike in every run.
+        self._draw = Random(0).getrandbits
+        self._old: list[list[int]] = [[] for _ in range(_BINS)]
+        self._young: list[list[int]] = [[] for _ in range(_BINS)]
+        #: The bin that a group lies in.
+        self._bins: dict[int, list[int]] = {}
+        #: Groups of the old generation.
+        self._olds: set[int] = set()
         self._offline: set[int] = set()
+        #: Groups that were put to the tail of a bin for one more visit (MEMCG_LRU_TAIL).
         self._retried: set[int] = set()
+        #: kswapd's pass: groups still to be visited, the next one last; what is left of its visit, and of the goal.
+        self._pass: list[int] = []
+        self._left = self._wanted = 0
         #: Pages of each kind on all lists.
         self._totals = [0, 0]
 
@@ -79,76 +93,133 @@ class MemcgLru:
 
     def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
         """See ``Lru``: a batch of the group whose turn it is, or of the next one that has anything."""
-        patient = priority == DEF_PRIORITY
-        for _ in range(len(self._round) + (0 if patient and self._round else len(self._young))):
-            if not self._round:
-                self._round, self._young = self._young, []
-            key = self._round[0]
-            group = self._groups[key]
-            if self._left <= 0:
-                self._left = self._visit(key, can_swap=can_swap, priority=priority)
-            if self._left > 0:
-                batch = group.isolate(min(want, self._left), can_swap=can_swap, priority=priority, now_ns=now_ns)
-                taken = batch.pages
-                if taken:
-                    self._totals[batch.victims[0][0].kind] -= taken
-                self._left -= taken + batch.kept
-                if batch.aged:
-                    self._rotate(key)
-                elif self._left <= 0:
-                    self._round.append(self._round.pop(0))
-                if not batch.empty:
-                    return batch
-                if patient and group.total(FILE) + group.total(ANON) >> priority:
-                    # Out of cold pages, but not to be aged yet: it keeps its turn (lruvec_is_sizable).
-                    self._left = 0
-                    self._round.append(self._round.pop(0))
-                    continue
-            self._leave_alone()
+        if priority == KSWAPD_PRIORITY:
+            return self._go_on(want, can_swap, now_ns)
+        for key in self._from_random_bin():
+            batch = Batch()
+            if self._to_scan(key, can_swap, priority):
+                batch = self._take(key, min(want, _BATCH_PAGES), can_swap, priority, now_ns)
+            self._rotate(key, batch, can_swap, priority)
+            if not batch.empty:
+                return batch
         return Batch()
 
+    def online(self, group: int) -> None:
+        """See ``Lru``; lru_gen_online_memcg: last in a bin of the old ones. What reclaim passes by while there is
+        hardly anything in it counts as young."""
+        self._groups[group] = self._make()
+        self._put(group, old=True)
+
+    def begin_pass(self) -> None:
+        """See ``Lru``."""
+        self._pass = []
+
     def offline(self, group: int) -> None:
-        """See ``Lru``; lru_gen_offline_memcg (MEMCG_LRU_OLD): among the old ones."""
+        """See ``Lru``; lru_gen_offline_memcg (MEMCG_LRU_OLD): first in a bin of the old ones."""
         if group in self._groups:
             self._offline.add(group)
-            (self._round if group in self._round else self._young).remove(group)
-            # The bins are random and a pass begins with a random one: on average halfway round.
-            self._round.insert((len(self._round) + 1) // 2, group)
+            self._retried.discard(group)
+            self._move(group, old=True, first=True)
 
-    def _rotate(self, key: int) -> None:
-        """shrink_one of a group that had to be aged: one that was removed stays among the old ones for one more visit
-        (MEMCG_LRU_TAIL)."""
-        if key in self._offline and key not in self._retried:
-            self._retried.add(key)
-            self._left = 0
-            self._round.append(self._round.pop(0))
-        else:
-            self._retried.discard(key)
-            self._leave_alone()
+    def _go_on(self, want: int, can_swap: bool, now_ns: int) -> Batch:
+        """kswapd's pass goes on where it stopped, or begins anew."""
+        for _ in range(2 * len(self._groups)):
+            if not self._pass:
+                self._pass = self._from_random_bin()[::-1]
+                self._left, self._wanted = 0, self._goal
+            key = self._pass[-1]
+            if self._left <= 0 and key in self._olds:
+                self._left = self._to_scan(key, can_swap, KSWAPD_PRIORITY)
+            batch = Batch()
+            if self._left > 0 and key in self._olds:
+                batch = self._take(key, min(want, self._left), can_swap, KSWAPD_PRIORITY, now_ns)
+                self._left -= batch.pages + batch.kept
+                self._wanted -= batch.pages
+            if batch.empty or batch.aged or self._left <= 0:
+                self._left = 0
+                self._pass.pop()
+                if key in self._olds:
+                    self._rotate(key, batch, can_swap, KSWAPD_PRIORITY)
+            if self._wanted <= 0:
+                self._pass = []
+            if not batch.empty:
+                return batch
+        return Batch()
 
-    def _visit(self, key: int, *, can_swap: bool, priority: int) -> int:
-        group = self._groups[key]
-        pages = group.total(FILE) + (group.total(ANON) if can_swap else 0)
-        if not pages:
-            return 0
+    def _take(self, key: int, want: int, can_swap: bool, priority: int, now_ns: int) -> Batch:
+        batch = self._groups[key].isolate(want, can_swap=can_swap, priority=priority, now_ns=now_ns)
+        if batch.victims:
+            self._totals[batch.victims[0][0].kind] -= batch.pages
+        return batch
+
+    def _to_scan(self, key: int, can_swap: bool, priority: int) -> int:
+        """get_nr_to_scan: how many pages to look at, in whole batches; of a group that was removed all there are."""
+        pages = self._pages(key, can_swap)
         if key in self._offline:
-            # get_nr_to_scan: try to scrape all its memory if this memcg was deleted
             return pages
-        return max(_VISIT_PAGES_MIN, pages >> priority)
+        return -(-(pages >> priority) // _BATCH_PAGES) * _BATCH_PAGES
 
-    def _leave_alone(self) -> None:
-        key = self._round.pop(0)
-        self._left = 0
-        if key in self._offline and not any(self._groups[key].total(kind) for kind in (ANON, FILE)):
-            self._offline.discard(key)
+    def _pages(self, key: int, can_swap: bool) -> int:
+        group = self._groups[key]
+        return group.total(FILE) + (group.total(ANON) if can_swap else 0)
+
+    # ---- bins
+
+    def _from_random_bin(self) -> list[int]:
+        """The old ones in the order of a pass."""
+        first = self._draw(_BIN_BITS)
+        return [key for place in range(first, first + _BINS) for key in self._old[place % _BINS]]
+
+    def _rotate(self, key: int, batch: Batch, can_swap: bool, priority: int) -> None:
+        """What shrink_one says of a group after a visit."""
+        removed = key in self._offline
+        if removed and not any(self._groups[key].total(kind) for kind in (ANON, FILE)):
+            self._forget(key)
+            return
+        if not batch.aged:
+            # lruvec_is_sizable
+            pages = self._pages(key, can_swap)
+            if pages if removed else pages >> priority:
+                return
+        if key in self._retried or (batch.aged and not removed):
             self._retried.discard(key)
-            del self._groups[key]
+            self._move(key, old=False)
         else:
-            self._young.append(key)
+            # one retry if offlined or too small
+            self._retried.add(key)
+            self._move(key, old=True)
+
+    def _move(self, key: int, *, old: bool, first: bool = False) -> None:
+        """lru_gen_rotate_memcg."""
+        self._bins[key].remove(key)
+        self._put(key, old=old, first=first)
+
+    def _put(self, key: int, *, old: bool, first: bool = False) -> None:
+        place = (self._old if old else self._young)[self._draw(_BIN_BITS)]
+        place.insert(0 if first else len(place), key)
+        self._bins[key] = place
+        if old:
+            self._olds.add(key)
+        else:
+            self._olds.discard(key)
+            self._turn()
+
+    def _turn(self) -> None:
+        if not self._olds:
+            self._old, self._young = self._young, self._old
+            self._olds.update(self._groups)
+
+    def _forget(self, key: int) -> None:
+        self._bins.pop(key).remove(key)
+        self._offline.discard(key)
+        self._retried.discard(key)
+        self._olds.discard(key)
+        del self._groups[key]
+        self._turn()
 
     def _group(self, region: Region) -> Lru:
         group = self._groups.get(region.group)
         if group is None:
-            group = self._groups[region.group] = self._make()
-            self._round.append(region.group)
+            self.online(region.group)
+            group = self._groups[region.group]
         return group

@@ -89,6 +89,7 @@ class Kswapd:
         """wakeup_kswapd: unless it has given up."""
         if not self.awake and self._failures < _KSWAPD_FAILURES_MAX:
             self.awake = True
+            machine.memory.lru.begin_pass()
             machine.memory.events.pageoutrun += 1
             machine.memory.revision += 1
             machine.add_runner(self)
@@ -283,9 +284,7 @@ class Machine:
         self._tell_levels(self.vmpressure.hopeless())
         return 0, spent
 
-    def reclaim(
-        self, want: int, budget_ns: int, *, kswapd: bool, priority: int = DEF_PRIORITY
-    ) -> tuple[int, int]:
+    def reclaim(self, want: int, budget_ns: int, *, kswapd: bool, priority: int = DEF_PRIORITY) -> tuple[int, int]:
         """A run of reclaim; (pages, nanoseconds)."""
         events = self.memory.events
         scanned = events.pgscan_kswapd + events.pgscan_direct

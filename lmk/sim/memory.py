@@ -86,7 +86,7 @@ class Memory:
         self._groups = per_app_memcg(config) or calibration.kind == EMULATOR
         #: lru_gen_refault counts a refault only in the group the page was evicted from.
         self._forgets = self._groups and mglru
-        self.lru: Lru = MemcgLru(make) if self._groups else make()
+        self.lru: Lru = MemcgLru(make, self.zones.high_sum) if self._groups else make()
         self.swappiness = swappiness
         self._swap_min_pages = _MGLRU_SWAP_MIN_PAGES if mglru else 1
         self.events = Events()

@@ -111,6 +111,7 @@ class Workload:
 
     def own(self, app: App, process: SimProcess) -> None:
         """A process exists now. Its memory cgroup is as new as itself, and named after its pid here."""
+        self._machine.memory.lru.online(process.pid)
         for region in _watched(app, process):
             self._region_apps[region] = app
 

@@ -6,19 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmk.sim.lru import KSWAPD_PRIORITY, Batch, Lru
+from lmk.sim.lru import DEF_PRIORITY, KSWAPD_PRIORITY, Batch, Lru
 from lmk.sim.lru_classic import ClassicLru
 from lmk.sim.lru_gen import GenerationLru
 from lmk.sim.lru_memcg import MemcgLru
 from lmk.sim.region import ANON, FILE, Region
 from lmk.units import NS_PER_MS, NS_PER_S
 
+#: Pages that a pass of kswapd wants.
+GOAL = 10_000
+
 
 class PerApp(MemcgLru):
     """Four groups, one per region of the property below."""
 
     def __init__(self, swappiness: int) -> None:
-        super().__init__(lambda: GenerationLru(swappiness))
+        super().__init__(lambda: GenerationLru(swappiness), GOAL)
 
 
 ALGORITHMS = [GenerationLru, ClassicLru, PerApp]
@@ -219,7 +222,7 @@ def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
         groups.append(Logged(100))
         return groups[-1]
 
-    lru = MemcgLru(make)
+    lru = MemcgLru(make, GOAL)
     for group in range(3):
         grow(lru, Region(f"app{group}", ANON, 500, group=group), 500)
     lru.offline(1)
@@ -227,3 +230,52 @@ def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
         lru.isolate(64, can_swap=True, priority=KSWAPD_PRIORITY, now_ns=0)
     # All have to be aged; only the one that was removed comes up again in the same round.
     assert sorted(aged) == [0, 1, 1, 2]
+
+
+def test_what_is_not_touched_again_is_cold_after_two_walks() -> None:
+    lru = GenerationLru(100)
+    region = Region("app", ANON, 4096)
+    grow(lru, region, 4096)
+    age(lru, 0)
+    assert lru.counts(ANON) == (4096, 0)  # found accessed, and so in the generation before the new one
+    region.touch(1024, 0)
+    age(lru, 0)
+    assert lru.counts(ANON) == (1024, 3072)
+
+
+def test_direct_reclaim_ages_nothing_before_it_has_found_nothing() -> None:
+    lru = GenerationLru(100)
+    grow(lru, Region("app", ANON, 4096), 4096)
+    assert lru.isolate(64, can_swap=True, priority=DEF_PRIORITY, now_ns=0).empty
+    assert lru.isolate(64, can_swap=True, priority=DEF_PRIORITY - 1, now_ns=0).aged
+
+
+def cold_group(lru: MemcgLru, group: int, pages: int) -> Region:
+    """A group of file pages that a device in use has long forgotten."""
+    region = Region(f"app{group}", FILE, pages, group=group)
+    grow(lru, region, pages)
+    return region
+
+
+def test_direct_reclaim_takes_nothing_from_small_groups() -> None:
+    lru = MemcgLru(lambda: GenerationLru(100), GOAL)
+    small, large = cold_group(lru, 0, 4095), cold_group(lru, 1, 4096)
+    # Aged twice all of it is cold.
+    while sum(lru.counts(FILE)[1:]) < 8191:
+        assert not lru.isolate(64, can_swap=True, priority=KSWAPD_PRIORITY, now_ns=0).victims
+    found = [lru.isolate(32, can_swap=True, priority=DEF_PRIORITY, now_ns=0).victims for _ in range(20)]
+    assert {region for victims in found for region, _ in victims} == {large}
+    assert small.resident == 4095
+
+
+def test_a_group_that_is_passed_by_while_it_is_empty_counts_as_young() -> None:
+    lru = MemcgLru(lambda: GenerationLru(100), GOAL)
+    old = cold_group(lru, 0, 20_000)
+    while not lru.counts(FILE)[1]:
+        lru.isolate(64, can_swap=True, priority=KSWAPD_PRIORITY, now_ns=0)
+    lru.online(1)
+    gone = evict(lru, 4000, 0)
+    new = cold_group(lru, 1, 20_000)
+    gone |= evict(lru, 4000, 0)
+    # Nobody looks at the new one as long as there is something cold in the old one.
+    assert list(gone) == [old.name] and new.resident == 20_000
