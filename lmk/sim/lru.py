@@ -17,9 +17,9 @@ MAX_SWAPPINESS = 200
 
 class Batch:
     """What one step of reclaim found: victims by region, pages kept because they are in use, those of them that were
-    looked at one by one, page table entries walked (and whether they were)."""
+    looked at one by one, page table entries walked (and whether they were, and until when)."""
 
-    __slots__ = ("aged", "kept", "met", "victims", "walked")
+    __slots__ = ("aged", "kept", "met", "until_ns", "victims", "walked")
 
     def __init__(self) -> None:
         self.victims: list[tuple[Region, int]] = []
@@ -27,6 +27,7 @@ class Batch:
         self.met = 0
         self.walked = 0
         self.aged = False
+        self.until_ns = 0
 
     @property
     def empty(self) -> bool:

@@ -24,9 +24,14 @@ _BATCH_PER_AHEAD = 2
 class GenerationLru:
     """Implements ``Lru``."""
 
-    def __init__(self, swappiness: int) -> None:
+    def __init__(self, swappiness: int, walk_ns: int = 0) -> None:
         self._refilled = 0
         self._swappiness = swappiness
+        #: What a walk takes for each page, where somebody may come meanwhile; 0: nobody does.
+        self._walk_ns = walk_ns
+        #: The last walk: when it ends, and what it comes across, in its order.
+        self._walk_end_ns = 0
+        self._walk: list[tuple[Region, int]] = []
         # lru_gen_init_lruvec
         self._max = _MIN_NR_GENS + 1
         self._min = [0, 0]
@@ -176,13 +181,18 @@ class GenerationLru:
         """inc_max_seq after a walk of the page tables: what it finds accessed, and is what it costs, goes to what was
         the youngest generation until then (walk_pte_range). The new one is for pages to come."""
         batch.aged = True
+        if now_ns < self._walk_end_ns:
+            self._overtake(now_ns)
+            return
         new = self._max + 1
+        self._walk = []
         for region in list(self._young):
             accessed = region.accessed(now_ns)
             seen = self._seen(region, accessed)
             if seen:
                 self._promote_all(region, seen)
                 batch.walked += seen
+                self._walk.append((region, seen))
                 region.set_accessed(accessed - seen, now_ns)
             else:
                 del self._young[region]
@@ -194,6 +204,21 @@ class GenerationLru:
             self._sizes[kind][new] = 0
             if new - self._min[kind] + 1 > _MAX_NR_GENS:
                 self._drop_oldest(kind, can_swap)
+        self._walk_end_ns = batch.until_ns = now_ns + batch.walked * self._walk_ns
+
+    def _overtake(self, now_ns: int) -> None:
+        """Whoever comes to age a group while its page tables are being walked finds no process left to walk, and raises
+        max_seq at once (iterate_mm_list): what the other still comes across goes to the new generation."""
+        left = (self._walk_end_ns - now_ns) // self._walk_ns
+        self._walk_end_ns = 0
+        for region, seen in reversed(self._walk):
+            part = min(seen, left)
+            left -= part
+            older = self._gens[region.kind].get(self._max - 1, {})
+            moved = min(part, older.get(region, 0))
+            if moved:
+                self._cut(region, self._max - 1, moved)
+                self._put(region, self._max, moved)
 
     def _seen(self, region: Region, accessed: int) -> int:
         """Accessed pages that a walk comes across (walk_pmd_range): it leaves out page tables that are not in the Bloom

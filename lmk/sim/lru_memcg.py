@@ -22,14 +22,15 @@ _BATCH_PAGES = 64
 
 
 class MemcgLru:
-    """Implements ``Lru``; ``make`` gives a new group its lists. ``goal``: pages after which a pass of kswapd ends."""
+    """Implements ``Lru``; ``make`` gives a new group its lists. ``goal``: pages after which a pass of kswapd ends.
+    ``seed``: of the choice of bins."""
 
-    def __init__(self, make: Callable[[], Lru], goal: int) -> None:
+    def __init__(self, make: Callable[[], Lru], goal: int, seed: int) -> None:
         self._make = make
         self._goal = goal
         self._groups: dict[int, Lru] = {}
-        #: get_random_u32_below(MEMCG_NR_BINS), alike in every run.
-        self._draw = Random(0).getrandbits
+        #: get_random_u32_below(MEMCG_NR_BINS)
+        self._draw = Random(seed).getrandbits
         self._old: list[list[int]] = [[] for _ in range(_BINS)]
         self._young: list[list[int]] = [[] for _ in range(_BINS)]
         #: The bin that a group lies in.
@@ -42,6 +43,8 @@ class MemcgLru:
         #: kswapd's pass: groups still to be visited, the next one last; what is left of its visit, and of the goal.
         self._pass: list[int] = []
         self._left = self._wanted = 0
+        #: Groups whose page tables are being walked, and until when: they are rotated after that.
+        self._walked: dict[int, int] = {}
         #: Pages of each kind on all lists.
         self._totals = [0, 0]
 
@@ -93,13 +96,15 @@ class MemcgLru:
 
     def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
         """See ``Lru``: a batch of the group whose turn it is, or of the next one that has anything."""
+        if self._walked:
+            self._end_walks(now_ns)
         if priority == KSWAPD_PRIORITY:
             return self._go_on(want, can_swap, now_ns)
         for key in self._from_random_bin():
             batch = Batch()
             if self._to_scan(key, can_swap, priority):
                 batch = self._take(key, min(want, _BATCH_PAGES), can_swap, priority, now_ns)
-            self._rotate(key, batch, can_swap, priority)
+            self._rotate(key, batch, can_swap, priority, now_ns)
             if not batch.empty:
                 return batch
         return Batch()
@@ -119,7 +124,10 @@ class MemcgLru:
         if group in self._groups:
             self._offline.add(group)
             self._retried.discard(group)
-            self._move(group, old=True, first=True)
+            if any(self._groups[group].total(kind) for kind in (ANON, FILE)):
+                self._move(group, old=True, first=True)
+            else:
+                self._forget(group)
 
     def _go_on(self, want: int, can_swap: bool, now_ns: int) -> Batch:
         """kswapd's pass goes on where it stopped, or begins anew."""
@@ -139,7 +147,7 @@ class MemcgLru:
                 self._left = 0
                 self._pass.pop()
                 if key in self._olds:
-                    self._rotate(key, batch, can_swap, KSWAPD_PRIORITY)
+                    self._rotate(key, batch, can_swap, KSWAPD_PRIORITY, now_ns)
             if self._wanted <= 0:
                 self._pass = []
             if not batch.empty:
@@ -170,7 +178,11 @@ class MemcgLru:
         first = self._draw(_BIN_BITS)
         return [key for place in range(first, first + _BINS) for key in self._old[place % _BINS]]
 
-    def _rotate(self, key: int, batch: Batch, can_swap: bool, priority: int) -> None:
+    def _end_walks(self, now_ns: int) -> None:
+        for key in [key for key, until_ns in self._walked.items() if until_ns <= now_ns]:
+            self._leave(key, aged=True)
+
+    def _rotate(self, key: int, batch: Batch, can_swap: bool, priority: int, now_ns: int) -> None:
         """What shrink_one says of a group after a visit."""
         removed = key in self._offline
         if removed and not any(self._groups[key].total(kind) for kind in (ANON, FILE)):
@@ -181,7 +193,14 @@ class MemcgLru:
             pages = self._pages(key, can_swap)
             if pages if removed else pages >> priority:
                 return
-        if key in self._retried or (batch.aged and not removed):
+        if batch.until_ns > now_ns:
+            self._walked[key] = batch.until_ns
+        else:
+            self._leave(key, aged=batch.aged)
+
+    def _leave(self, key: int, *, aged: bool) -> None:
+        self._walked.pop(key, None)
+        if key in self._retried or (aged and key not in self._offline):
             self._retried.discard(key)
             self._move(key, old=False)
         else:
@@ -213,6 +232,7 @@ class MemcgLru:
         self._bins.pop(key).remove(key)
         self._offline.discard(key)
         self._retried.discard(key)
+        self._walked.pop(key, None)
         self._olds.discard(key)
         del self._groups[key]
         self._turn()

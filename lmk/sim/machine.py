@@ -114,7 +114,7 @@ class Kswapd:
         spent = self._debt
         while spent < budget and not zones.balanced():
             want = max(READ_AROUND_PAGES, sum(max(0, zone.user_marks[HIGH] - zone.free) for zone in zones.zones))
-            freed, cost = machine.reclaim(want, budget - spent, kswapd=True)
+            freed, cost = machine.reclaim(want, budget - spent, kswapd=True, spent_ns=spent)
             spent += cost
             if self._note(freed):
                 break
@@ -131,10 +131,10 @@ class Kswapd:
 class Machine:
     """One device. ``psi_event``, ``memory_event`` and ``oom`` are set by whoever listens."""
 
-    def __init__(self, config: DeviceConfig, calibration: Calibration, *, events_max: int) -> None:
+    def __init__(self, config: DeviceConfig, calibration: Calibration, *, events_max: int, seed: int) -> None:
         self.config = config
         self.calibration = calibration
-        self.memory = Memory(config, calibration)
+        self.memory = Memory(config, calibration, seed)
         self.now_ns = UPTIME_NS
         self.cpus = config.cpus
         self.psi = Psi(config.cpus, self._psi_fired)
@@ -276,19 +276,27 @@ class Machine:
         spent = 0
         # do_try_to_free_pages: priority by priority until something is freed
         for priority in range(DEF_PRIORITY, -1, -1):
-            freed, cost = self.reclaim(want, max(1, budget_ns - spent), kswapd=False, priority=priority)
+            left_ns = max(1, budget_ns - spent)
+            freed, cost = self.reclaim(want, left_ns, kswapd=False, priority=priority, spent_ns=spent)
             spent += cost
             if freed:
                 self.kswapd.progress()
                 return freed, spent
+            if spent >= budget_ns:
+                # A walk of page tables took what there was; the rest is for the next step.
+                return 0, spent
         self._tell_levels(self.vmpressure.hopeless())
         return 0, spent
 
-    def reclaim(self, want: int, budget_ns: int, *, kswapd: bool, priority: int = DEF_PRIORITY) -> tuple[int, int]:
-        """A run of reclaim; (pages, nanoseconds)."""
+    def reclaim(
+        self, want: int, budget_ns: int, *, kswapd: bool, priority: int = DEF_PRIORITY, spent_ns: int = 0
+    ) -> tuple[int, int]:
+        """A run of reclaim, ``spent_ns`` after the beginning of the step; (pages, nanoseconds)."""
         events = self.memory.events
         scanned = events.pgscan_kswapd + events.pgscan_direct
-        freed, cost = self.memory.reclaim(want, budget_ns, kswapd=kswapd, priority=priority, now_ns=self.now_ns)
+        freed, cost = self.memory.reclaim(
+            want, budget_ns, kswapd=kswapd, priority=priority, now_ns=self.now_ns + spent_ns
+        )
         scanned = events.pgscan_kswapd + events.pgscan_direct - scanned
         self._tell_levels(self.vmpressure.note(scanned, min(freed, scanned)))
         return freed, cost

@@ -70,7 +70,7 @@ def per_app_memcg(config: DeviceConfig) -> bool:
 class Memory:
     """The state; see the module's docstring."""
 
-    def __init__(self, config: DeviceConfig, calibration: Calibration) -> None:
+    def __init__(self, config: DeviceConfig, calibration: Calibration, seed: int = 0) -> None:
         reserved = reserved_bytes(
             config.memory_bytes, calibration.kernel_fixed_kib, calibration.kernel_reserved_permille
         )
@@ -81,12 +81,14 @@ class Memory:
         swappiness = config.vm.get("swappiness", _SWAPPINESS)
         self.zones.take(calibration.kernel_used_kib // PAGE_KIB)
         mglru = config.kernel.mglru and config.kernel.base != "5.10"
-        make = partial(GenerationLru if mglru else ClassicLru, swappiness)
         # The emulated guest's app runner always gives every app a group.
         self._groups = per_app_memcg(config) or calibration.kind == EMULATOR
+        # A group has the page tables of one process, which a second walker finds taken.
+        walk_ns = calibration.aging_ns if self._groups else 0
+        make = partial(GenerationLru, swappiness, walk_ns) if mglru else partial(ClassicLru, swappiness)
         #: lru_gen_refault counts a refault only in the group the page was evicted from.
         self._forgets = self._groups and mglru
-        self.lru: Lru = MemcgLru(make, self.zones.high_sum) if self._groups else make()
+        self.lru: Lru = MemcgLru(make, self.zones.high_sum, seed) if self._groups else make()
         self.swappiness = swappiness
         self._swap_min_pages = _MGLRU_SWAP_MIN_PAGES if mglru else 1
         self.events = Events()
@@ -254,7 +256,7 @@ class Memory:
             part = min(want - reclaimed, _BATCH_PAGES, (budget_ns - spent) // calibration.reclaim_file_ns + 1)
             if part <= 0:
                 break
-            batch = lru.isolate(part, can_swap=self.can_swap, priority=priority, now_ns=now_ns)
+            batch = lru.isolate(part, can_swap=self.can_swap, priority=priority, now_ns=now_ns + spent)
             spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns
             aged += batch.aged
             if batch.empty or aged > _AGED_MAX:

@@ -51,7 +51,7 @@ class SimTarget:
         self._text = text
         self._sample_ns = sample_ms * NS_PER_MS
         self._event_ns = calibration.event_us * NS_PER_US
-        self.machine = Machine(config, calibration, events_max=events_max)
+        self.machine = Machine(config, calibration, events_max=events_max, seed=timeline.seed)
         self.machine.psi_event = self._psi_event
         self.deaths = Deaths(self.machine, self._living, self)
         self._cgroups = cgroupfs.Cgroups(self.machine, self._living)

@@ -21,7 +21,7 @@ class PerApp(MemcgLru):
     """Four groups, one per region of the property below."""
 
     def __init__(self, swappiness: int) -> None:
-        super().__init__(lambda: GenerationLru(swappiness), GOAL)
+        super().__init__(lambda: GenerationLru(swappiness), GOAL, 0)
 
 
 ALGORITHMS = [GenerationLru, ClassicLru, PerApp]
@@ -222,7 +222,7 @@ def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
         groups.append(Logged(100))
         return groups[-1]
 
-    lru = MemcgLru(make, GOAL)
+    lru = MemcgLru(make, GOAL, 0)
     for group in range(3):
         grow(lru, Region(f"app{group}", ANON, 500, group=group), 500)
     lru.offline(1)
@@ -258,7 +258,7 @@ def cold_group(lru: MemcgLru, group: int, pages: int) -> Region:
 
 
 def test_direct_reclaim_takes_nothing_from_small_groups() -> None:
-    lru = MemcgLru(lambda: GenerationLru(100), GOAL)
+    lru = MemcgLru(lambda: GenerationLru(100), GOAL, 0)
     small, large = cold_group(lru, 0, 4095), cold_group(lru, 1, 4096)
     # Aged twice all of it is cold.
     while sum(lru.counts(FILE)[1:]) < 8191:
@@ -269,7 +269,7 @@ def test_direct_reclaim_takes_nothing_from_small_groups() -> None:
 
 
 def test_a_group_that_is_passed_by_while_it_is_empty_counts_as_young() -> None:
-    lru = MemcgLru(lambda: GenerationLru(100), GOAL)
+    lru = MemcgLru(lambda: GenerationLru(100), GOAL, 0)
     old = cold_group(lru, 0, 20_000)
     while not lru.counts(FILE)[1]:
         lru.isolate(64, can_swap=True, priority=KSWAPD_PRIORITY, now_ns=0)
@@ -279,3 +279,19 @@ def test_a_group_that_is_passed_by_while_it_is_empty_counts_as_young() -> None:
     gone |= evict(lru, 4000, 0)
     # Nobody looks at the new one as long as there is something cold in the old one.
     assert list(gone) == [old.name] and new.resident == 20_000
+
+
+def test_who_comes_while_a_group_is_walked_keeps_the_rest_of_it_young() -> None:
+    lru = GenerationLru(100, walk_ns=1000)
+    region = Region("app", ANON, 4096)
+    grow(lru, region, 4096)
+    # min_seq goes up first
+    while not (batch := lru.isolate(64, can_swap=True, priority=KSWAPD_PRIORITY, now_ns=0)).aged:
+        pass
+    assert (batch.walked, batch.until_ns) == (4096, 4096_000)
+    # A quarter of the pages are behind the walker when direct reclaim comes, and finds nobody left to walk.
+    other = lru.isolate(64, can_swap=True, priority=DEF_PRIORITY - 1, now_ns=1024_000)
+    assert other.aged and not other.walked
+    age(lru, 5_000_000)
+    # What the first had behind it is cold now; the rest was put into the generation after it.
+    assert lru.counts(ANON) == (3072, 1024)
