@@ -8,7 +8,7 @@ that had to be aged is low on cold pages and moves to the young ones, which are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
 from lmk.sim.lru import KSWAPD_PRIORITY, Batch, Lru
@@ -40,8 +40,10 @@ class MemcgLru:
         self._offline: set[int] = set()
         #: Groups that were put to the tail of a bin for one more visit (MEMCG_LRU_TAIL).
         self._retried: set[int] = set()
-        #: kswapd's pass: groups still to be visited, the next one last; what is left of its visit, and of the goal.
-        self._pass: list[int] = []
+        #: kswapd's pass: the bin it is at, and how many follow; groups still to be visited there; what is left of the
+        #: visit of the first of them, and of the goal.
+        self._bin = self._bins_left = 0
+        self._queue: list[int] = []
         self._left = self._wanted = 0
         #: Groups whose page tables are being walked, and until when: they are rotated after that.
         self._walked: dict[int, int] = {}
@@ -101,6 +103,8 @@ class MemcgLru:
         if priority == KSWAPD_PRIORITY:
             return self._go_on(want, can_swap, now_ns)
         for key in self._from_random_bin():
+            if key not in self._olds:
+                continue
             batch = Batch()
             if self._to_scan(key, can_swap, priority):
                 batch = self._take(key, min(want, _BATCH_PAGES), can_swap, priority, now_ns)
@@ -117,7 +121,8 @@ class MemcgLru:
 
     def begin_pass(self) -> None:
         """See ``Lru``."""
-        self._pass = []
+        self._bins_left = self._left = 0
+        self._queue = []
 
     def offline(self, group: int) -> None:
         """See ``Lru``; lru_gen_offline_memcg (MEMCG_LRU_OLD): first in a bin of the old ones."""
@@ -131,28 +136,37 @@ class MemcgLru:
 
     def _go_on(self, want: int, can_swap: bool, now_ns: int) -> Batch:
         """kswapd's pass goes on where it stopped, or begins anew."""
-        for _ in range(2 * len(self._groups)):
-            if not self._pass:
-                self._pass = self._from_random_bin()[::-1]
-                self._left, self._wanted = 0, self._goal
-            key = self._pass[-1]
-            if self._left <= 0 and key in self._olds:
-                self._left = self._to_scan(key, can_swap, KSWAPD_PRIORITY)
+        for _ in range(2 * (len(self._groups) + _BINS)):
+            if not self._queue:
+                self._next_bin()
+                continue
+            key = self._queue[0]
             batch = Batch()
-            if self._left > 0 and key in self._olds:
-                batch = self._take(key, min(want, self._left), can_swap, KSWAPD_PRIORITY, now_ns)
-                self._left -= batch.pages + batch.kept
-                self._wanted -= batch.pages
+            if key in self._olds:
+                if self._left <= 0:
+                    self._left = self._to_scan(key, can_swap, KSWAPD_PRIORITY)
+                if self._left > 0:
+                    batch = self._take(key, min(want, self._left), can_swap, KSWAPD_PRIORITY, now_ns)
+                    self._left -= batch.pages + batch.kept
+                    self._wanted -= batch.pages
             if batch.empty or batch.aged or self._left <= 0:
                 self._left = 0
-                self._pass.pop()
+                self._queue.pop(0)
                 if key in self._olds:
                     self._rotate(key, batch, can_swap, KSWAPD_PRIORITY, now_ns)
             if self._wanted <= 0:
-                self._pass = []
+                self.begin_pass()
             if not batch.empty:
                 return batch
         return Batch()
+
+    def _next_bin(self) -> None:
+        if self._bins_left:
+            self._bins_left -= 1
+            self._bin = (self._bin + 1) % _BINS
+        else:
+            self._bin, self._bins_left, self._wanted = self._draw(_BIN_BITS), _BINS - 1, self._goal
+        self._queue = list(self._old[self._bin])
 
     def _take(self, key: int, want: int, can_swap: bool, priority: int, now_ns: int) -> Batch:
         batch = self._groups[key].isolate(want, can_swap=can_swap, priority=priority, now_ns=now_ns)
@@ -173,10 +187,11 @@ class MemcgLru:
 
     # ---- bins
 
-    def _from_random_bin(self) -> list[int]:
-        """The old ones in the order of a pass."""
+    def _from_random_bin(self) -> Iterator[int]:
+        """The old ones in the order of a pass; who moves to a later bin comes up again there."""
         first = self._draw(_BIN_BITS)
-        return [key for place in range(first, first + _BINS) for key in self._old[place % _BINS]]
+        for place in range(first, first + _BINS):
+            yield from list(self._old[place % _BINS])
 
     def _end_walks(self, now_ns: int) -> None:
         for key in [key for key, until_ns in self._walked.items() if until_ns <= now_ns]:
@@ -214,9 +229,12 @@ class MemcgLru:
         self._put(key, old=old, first=first)
 
     def _put(self, key: int, *, old: bool, first: bool = False) -> None:
-        place = (self._old if old else self._young)[self._draw(_BIN_BITS)]
+        number = self._draw(_BIN_BITS)
+        place = (self._old if old else self._young)[number]
         place.insert(0 if first else len(place), key)
         self._bins[key] = place
+        if old and not first and number == self._bin and self._queue:
+            self._queue.append(key)
         if old:
             self._olds.add(key)
         else:

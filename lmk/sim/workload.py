@@ -28,6 +28,9 @@ _PIECE_PAGES = 128
 #: above the low marks: nobody has to reclaim for it sooner.
 _PIECES_MAX = 8
 _PIECES_PART = 16
+#: Groups without pages: the root, /apps and /system, and below the last of these numbers one for each user.
+_TOP_GROUPS = (-1, -2, -3)
+_USER_GROUP = -4
 #: While something grows the app looks this often at what is due.
 _GROW_LOOP_NS = 20 * NS_PER_MS
 
@@ -108,10 +111,19 @@ class Workload:
         self._since_zero = since_zero
         self._filled_one = filled_one
         self._region_apps: dict[Region, App] = {}
+        #: Users that have a cgroup. It has no pages of its own, and neither have those above it; all the same reclaim
+        #: has to pass each of them twice before it comes back to whoever is young.
+        self._users: set[int] = set()
+        for group in _TOP_GROUPS:
+            machine.memory.lru.online(group)
 
     def own(self, app: App, process: SimProcess) -> None:
         """A process exists now. Its memory cgroup is as new as itself, and named after its pid here."""
-        self._machine.memory.lru.online(process.pid)
+        lru, uid = self._machine.memory.lru, app.plan.uid
+        if uid not in self._users:
+            self._users.add(uid)
+            lru.online(_USER_GROUP - uid)
+        lru.online(process.pid)
         for region in _watched(app, process):
             self._region_apps[region] = app
 
