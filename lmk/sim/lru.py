@@ -56,8 +56,9 @@ class Lru(Protocol):
     def follow(self, region: Region) -> None:
         """The region's accessed bits are about to change."""
 
-    def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
-        """Choose about ``want`` pages to evict, all of one kind, and take them off the lists."""
+    def isolate(self, want: int, *, anon: int, priority: int, now_ns: int) -> Batch:
+        """Choose about ``want`` pages to evict, all of one kind, and take them off the lists; no more than ``anon`` if
+        they are anonymous (0: there is no swap for them)."""
 
     def begin_pass(self) -> None:
         """kswapd was woken."""

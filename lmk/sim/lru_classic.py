@@ -121,16 +121,17 @@ class ClassicLru:
         if region.kind == ANON:
             self._note_cost(ANON, pages)
 
-    def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:  # noqa: ARG002
+    def isolate(self, want: int, *, anon: int, priority: int, now_ns: int) -> Batch:  # noqa: ARG002
         """See ``Lru``."""
         batch = Batch()
+        can_swap = anon > 0
         kind = self._kind_to_scan(can_swap, want)
         for _ in range(2):
             if kind == ANON and not can_swap:
                 kind = FILE
                 continue
             self._deactivate(kind, want, now_ns, batch)
-            self._scan(kind, want, now_ns, batch)
+            self._scan(kind, want if kind == FILE else min(want, anon), now_ns, batch)
             if batch.victims or batch.kept or not can_swap:
                 break
             kind = 1 - kind

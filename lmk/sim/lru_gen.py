@@ -124,10 +124,10 @@ class GenerationLru:
         """See ``Lru``."""
         self._evicted[region.kind] += pages
 
-    def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
+    def isolate(self, want: int, *, anon: int, priority: int, now_ns: int) -> Batch:
         """See ``Lru``."""
         batch = Batch()
-        swappiness = self._swappiness if can_swap else 0
+        swappiness = self._swappiness if anon else 0
         if not (self._totals[FILE] or (swappiness and self._totals[ANON])):
             return batch
         # get_nr_to_scan: try to get away with not aging at the default priority, which direct reclaim starts with
@@ -138,7 +138,7 @@ class GenerationLru:
         kind = self._kind_to_scan(swappiness)
         # isolate_folios: nothing in the one, then the other; without swap only file pages
         for _ in range(2 if swappiness else 1):
-            if self._scan(kind, want, now_ns, batch):
+            if self._scan(kind, want if kind == FILE else min(want, anon), now_ns, batch):
                 break
             kind = 1 - kind
         self._advance(swappiness > 0)

@@ -96,19 +96,19 @@ class MemcgLru:
         """See ``Lru``."""
         self._group(region).note_reclaimed(region, pages)
 
-    def isolate(self, want: int, *, can_swap: bool, priority: int, now_ns: int) -> Batch:
+    def isolate(self, want: int, *, anon: int, priority: int, now_ns: int) -> Batch:
         """See ``Lru``: a batch of the group whose turn it is, or of the next one that has anything."""
         if self._walked:
             self._end_walks(now_ns)
         if priority == KSWAPD_PRIORITY:
-            return self._go_on(want, can_swap, now_ns)
+            return self._go_on(want, anon, now_ns)
         for key in self._from_random_bin():
             if key not in self._olds:
                 continue
             batch = Batch()
-            if self._to_scan(key, can_swap, priority):
-                batch = self._take(key, min(want, _BATCH_PAGES), can_swap, priority, now_ns)
-            self._rotate(key, batch, can_swap, priority, now_ns)
+            if self._to_scan(key, anon, priority):
+                batch = self._take(key, min(want, _BATCH_PAGES), anon, priority, now_ns)
+            self._rotate(key, batch, anon, priority, now_ns)
             if not batch.empty:
                 return batch
         return Batch()
@@ -134,7 +134,7 @@ class MemcgLru:
             else:
                 self._forget(group)
 
-    def _go_on(self, want: int, can_swap: bool, now_ns: int) -> Batch:
+    def _go_on(self, want: int, anon: int, now_ns: int) -> Batch:
         """kswapd's pass goes on where it stopped, or begins anew."""
         for _ in range(2 * (len(self._groups) + _BINS)):
             if not self._queue:
@@ -144,16 +144,16 @@ class MemcgLru:
             batch = Batch()
             if key in self._olds:
                 if self._left <= 0:
-                    self._left = self._to_scan(key, can_swap, KSWAPD_PRIORITY)
+                    self._left = self._to_scan(key, anon, KSWAPD_PRIORITY)
                 if self._left > 0:
-                    batch = self._take(key, min(want, self._left), can_swap, KSWAPD_PRIORITY, now_ns)
+                    batch = self._take(key, min(want, self._left), anon, KSWAPD_PRIORITY, now_ns)
                     self._left -= batch.pages + batch.kept
                     self._wanted -= batch.pages
             if batch.empty or batch.aged or self._left <= 0:
                 self._left = 0
                 self._queue.pop(0)
                 if key in self._olds:
-                    self._rotate(key, batch, can_swap, KSWAPD_PRIORITY, now_ns)
+                    self._rotate(key, batch, anon, KSWAPD_PRIORITY, now_ns)
             if self._wanted <= 0:
                 self.begin_pass()
             if not batch.empty:
@@ -168,22 +168,22 @@ class MemcgLru:
             self._bin, self._bins_left, self._wanted = self._draw(_BIN_BITS), _BINS - 1, self._goal
         self._queue = list(self._old[self._bin])
 
-    def _take(self, key: int, want: int, can_swap: bool, priority: int, now_ns: int) -> Batch:
-        batch = self._groups[key].isolate(want, can_swap=can_swap, priority=priority, now_ns=now_ns)
+    def _take(self, key: int, want: int, anon: int, priority: int, now_ns: int) -> Batch:
+        batch = self._groups[key].isolate(want, anon=anon, priority=priority, now_ns=now_ns)
         if batch.victims:
             self._totals[batch.victims[0][0].kind] -= batch.pages
         return batch
 
-    def _to_scan(self, key: int, can_swap: bool, priority: int) -> int:
+    def _to_scan(self, key: int, anon: int, priority: int) -> int:
         """get_nr_to_scan: how many pages to look at, in whole batches; of a group that was removed all there are."""
-        pages = self._pages(key, can_swap)
+        pages = self._pages(key, anon)
         if key in self._offline:
             return pages
         return -(-(pages >> priority) // _BATCH_PAGES) * _BATCH_PAGES
 
-    def _pages(self, key: int, can_swap: bool) -> int:
+    def _pages(self, key: int, anon: int) -> int:
         group = self._groups[key]
-        return group.total(FILE) + (group.total(ANON) if can_swap else 0)
+        return group.total(FILE) + (group.total(ANON) if anon else 0)
 
     # ---- bins
 
@@ -197,7 +197,7 @@ class MemcgLru:
         for key in [key for key, until_ns in self._walked.items() if until_ns <= now_ns]:
             self._leave(key, aged=True)
 
-    def _rotate(self, key: int, batch: Batch, can_swap: bool, priority: int, now_ns: int) -> None:
+    def _rotate(self, key: int, batch: Batch, anon: int, priority: int, now_ns: int) -> None:
         """What shrink_one says of a group after a visit."""
         removed = key in self._offline
         if removed and not any(self._groups[key].total(kind) for kind in (ANON, FILE)):
@@ -205,7 +205,7 @@ class MemcgLru:
             return
         if not batch.aged:
             # lruvec_is_sizable
-            pages = self._pages(key, can_swap)
+            pages = self._pages(key, anon)
             if pages if removed else pages >> priority:
                 return
         if batch.until_ns > now_ns:

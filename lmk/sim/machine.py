@@ -175,9 +175,10 @@ class Machine:
         heapq.heappush(self._heap, (max(t_ns, self.now_ns), priority, self._sequence, call))
 
     def advance(self, until_ns: int | None) -> None:
-        """Let time pass until ``until_ns`` or an interrupt, whichever comes first. Raises InfraError over budget."""
+        """Let time pass until ``until_ns`` or an interrupt, whichever comes first; what else is due at that instant is
+        done as well (epoll_wait tells of it in one go). Raises InfraError over budget."""
         heap = self._heap
-        while not self.interrupted:
+        while True:
             next_ns = heap[0][0] if heap else None
             poll_ns = self.psi.poll_at_ns
             if poll_ns is not None and (next_ns is None or poll_ns < next_ns):
@@ -189,6 +190,8 @@ class Machine:
                 else:
                     heapq.heappop(heap)[3]()
                 continue
+            if self.interrupted:
+                return
             if until_ns is not None and self.now_ns >= until_ns:
                 return
             horizon_ns = until_ns if next_ns is None or (until_ns is not None and until_ns < next_ns) else next_ns
@@ -244,9 +247,21 @@ class Machine:
         wanted, cpus = self._share
         return wall_ns * cpus // wanted if wanted > cpus else wall_ns
 
+    @property
+    def idle(self) -> bool:
+        """Whether some CPU has nothing to do."""
+        return sum(runner.runnable for runner in self._runners) < self.cpus
+
     def look(self) -> None:
-        """The policy woke and looks at the device, in real time: at the cost of whoever runs there."""
-        self._policy_ns += self.calibration.sample_us * NS_PER_US
+        """The policy woke and looks at the device, at the cost of whoever runs there, and meanwhile time passes: what
+        it sees the next time is never of the same instant. Looks below the resolution of time take none."""
+        look_ns = self.calibration.sample_us * NS_PER_US
+        self._policy_ns += look_ns
+        until_ns = self.now_ns + look_ns // self.cpus
+        if until_ns - self.now_ns >= STEP_MIN_NS:
+            while self.now_ns < until_ns:
+                self.interrupted = False
+                self.advance(until_ns)
 
     def _looked(self, span_ns: int) -> int:
         """What looks take of each CPU in this step: at most half of it, the rest is paid later."""

@@ -256,7 +256,8 @@ class Memory:
             part = min(want - reclaimed, _BATCH_PAGES, (budget_ns - spent) // calibration.reclaim_file_ns + 1)
             if part <= 0:
                 break
-            batch = lru.isolate(part, can_swap=self.can_swap, priority=priority, now_ns=now_ns + spent)
+            anon = self._swappable((budget_ns - spent) // self.usual_swap_out_ns + 1)
+            batch = lru.isolate(part, anon=anon, priority=priority, now_ns=now_ns + spent)
             spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns
             aged += batch.aged
             if batch.empty or aged > _AGED_MAX:
@@ -265,16 +266,14 @@ class Memory:
             for region, pages in batch.victims:
                 scanned += pages
                 self.scanned[region.group] = self.scanned.get(region.group, 0) + pages
-                out_ns = self.swap_ns(region)[0]
-                room = (max(0, budget_ns - spent) // out_ns + 1) if region.kind == ANON else pages
-                done = self._evict(region, pages, room, now_ns)
-                reclaimed += done
+                self._evict(region, pages)
+                reclaimed += pages
                 if region.kind == ANON:
-                    spent += done * out_ns
-                    events.pgsteal_anon += done
+                    spent += pages * self.swap_ns(region)[0]
+                    events.pgsteal_anon += pages
                 else:
-                    spent += done * calibration.reclaim_file_ns
-                    events.pgsteal_file += done
+                    spent += pages * calibration.reclaim_file_ns
+                    events.pgsteal_file += pages
             events.pgactivate += batch.kept
             if batch.victims:
                 if batch.victims[0][0].kind == ANON:
@@ -299,19 +298,23 @@ class Memory:
         if pages <= 0:
             return 0, 0
         self.lru.remove(region, pages)
-        self._evict(region, pages, pages, now_ns)
+        self._evict(region, pages)
         region.set_accessed(min(region.resident, region.accessed(now_ns)), now_ns)
         self.revision += 1
         page_ns = self.swap_ns(region)[0] if region.kind == ANON else self.calibration.reclaim_file_ns
         return pages, pages * page_ns
 
-    def _evict(self, region: Region, pages: int, room: int, now_ns: int) -> int:
-        """Pages that are off the lists leave memory, as far as there is time, swap and space for its pool."""
-        kept = 0
+    def _swappable(self, pages: int) -> int:
+        """As many of these as swap has room for, none where reclaim may not turn to anonymous pages."""
+        if not self.can_swap:
+            return 0
+        assert self.zram is not None
+        return min(pages, self.zram.free)
+
+    def _evict(self, region: Region, pages: int) -> None:
+        """Pages that are off the lists leave memory."""
         if region.kind == ANON:
             assert self.zram is not None
-            possible = min(pages, room, self.zram.free)
-            kept, pages = pages - possible, possible
             self.events.pswpout += pages
             # The pool grows before the pages it takes in are freed, from the reserves if it must (PF_MEMALLOC).
             grown = self.zram.store(pages, region.stored_bytes)
@@ -327,6 +330,3 @@ class Memory:
         if region.in_use:
             self.disturbed[region] = None
         self.lru.note_reclaimed(region, pages)
-        if kept:
-            self.lru.add(region, kept, refault=False, now_ns=now_ns)
-        return pages

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lmk.config.calibration import Calibration
+from lmk.config.calibration import EMULATOR, Calibration
 from lmk.config.device import DeviceConfig
 from lmk.config.timeline import Timeline
 from lmk.engine.target import RunOver
@@ -24,6 +24,8 @@ from lmk.sim.process import SimProcess
 from lmk.units import NS_PER_MS, NS_PER_US
 
 _CONNECTION = 1
+#: VMPRESS_LEVEL_CRITICAL
+_CRITICAL = 2
 #: system_server as it talks to lmkd.
 _CLIENT = (200, 1000)
 _TICKS_PER_S = 100
@@ -51,6 +53,7 @@ class SimTarget:
         self._text = text
         self._sample_ns = sample_ms * NS_PER_MS
         self._event_ns = calibration.event_us * NS_PER_US
+        self._apart_when_idle = calibration.kind == EMULATOR
         self.machine = Machine(config, calibration, events_max=events_max, seed=timeline.seed)
         self.machine.psi_event = self._psi_event
         self.deaths = Deaths(self.machine, self._living, self)
@@ -185,7 +188,12 @@ class SimTarget:
             self._news(event)
 
     def _psi_event(self, level: int) -> None:
-        self._deliver(api.PressureEvent(level), self._event_ns)
+        delay_ns = self._event_ns
+        if self._apart_when_idle and level != _CRITICAL and self.machine.idle:
+            # The kernel wakes the newest trigger first (psi_trigger_create), lmkd's critical one. On an idle CPU the
+            # helper is up and away with it before the next one fires; else it finds both and tells them by level.
+            delay_ns += self._event_ns
+        self._deliver(api.PressureEvent(level), delay_ns)
 
     def _memory_event(self, kind: int) -> None:
         self._memory_events.append(api.MemoryEvent(kind))
