@@ -9,7 +9,6 @@ that had to be aged is low on cold pages and moves to the young ones, which are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from random import Random
 
 from lmk.sim.lru import KSWAPD_PRIORITY, Batch, Lru
 from lmk.sim.region import ANON, FILE, Region
@@ -23,14 +22,14 @@ _BATCH_PAGES = 64
 
 class MemcgLru:
     """Implements ``Lru``; ``make`` gives a new group its lists. ``goal``: pages after which a pass of kswapd ends.
-    ``seed``: of the choice of bins."""
+    ``draw``: random bits, so many."""
 
-    def __init__(self, make: Callable[[], Lru], goal: int, seed: int) -> None:
+    def __init__(self, make: Callable[[], Lru], goal: int, draw: Callable[[int], int]) -> None:
         self._make = make
         self._goal = goal
         self._groups: dict[int, Lru] = {}
         #: get_random_u32_below(MEMCG_NR_BINS)
-        self._draw = Random(seed).getrandbits
+        self._draw = draw
         self._old: list[list[int]] = [[] for _ in range(_BINS)]
         self._young: list[list[int]] = [[] for _ in range(_BINS)]
         #: The bin that a group lies in.

@@ -131,10 +131,12 @@ class Kswapd:
 class Machine:
     """One device. ``psi_event``, ``memory_event`` and ``oom`` are set by whoever listens."""
 
-    def __init__(self, config: DeviceConfig, calibration: Calibration, *, events_max: int, seed: int) -> None:
+    def __init__(
+        self, config: DeviceConfig, calibration: Calibration, *, events_max: int, draw: Callable[[int], int]
+    ) -> None:
         self.config = config
         self.calibration = calibration
-        self.memory = Memory(config, calibration, seed)
+        self.memory = Memory(config, calibration, draw)
         self.now_ns = UPTIME_NS
         self.cpus = config.cpus
         self.psi = Psi(config.cpus, self._psi_fired)
@@ -246,11 +248,6 @@ class Machine:
         """How much CPU time that is."""
         wanted, cpus = self._share
         return wall_ns * cpus // wanted if wanted > cpus else wall_ns
-
-    @property
-    def idle(self) -> bool:
-        """Whether some CPU has nothing to do."""
-        return sum(runner.runnable for runner in self._runners) < self.cpus
 
     def look(self) -> None:
         """The policy woke and looks at the device, at the cost of whoever runs there, and meanwhile time passes: what

@@ -7,6 +7,7 @@ mm/workingset.c, Linux 6.12.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import attrs
@@ -70,7 +71,7 @@ def per_app_memcg(config: DeviceConfig) -> bool:
 class Memory:
     """The state; see the module's docstring."""
 
-    def __init__(self, config: DeviceConfig, calibration: Calibration, seed: int = 0) -> None:
+    def __init__(self, config: DeviceConfig, calibration: Calibration, draw: Callable[[int], int]) -> None:
         reserved = reserved_bytes(
             config.memory_bytes, calibration.kernel_fixed_kib, calibration.kernel_reserved_permille
         )
@@ -88,7 +89,7 @@ class Memory:
         make = partial(GenerationLru, swappiness, walk_ns) if mglru else partial(ClassicLru, swappiness)
         #: lru_gen_refault counts a refault only in the group the page was evicted from.
         self._forgets = self._groups and mglru
-        self.lru: Lru = MemcgLru(make, self.zones.high_sum, seed) if self._groups else make()
+        self.lru: Lru = MemcgLru(make, self.zones.high_sum, draw) if self._groups else make()
         self.swappiness = swappiness
         self._swap_min_pages = _MGLRU_SWAP_MIN_PAGES if mglru else 1
         self.events = Events()

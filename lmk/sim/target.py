@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
 from lmk.config.calibration import EMULATOR, Calibration
@@ -53,8 +54,10 @@ class SimTarget:
         self._text = text
         self._sample_ns = sample_ms * NS_PER_MS
         self._event_ns = calibration.event_us * NS_PER_US
-        self._apart_when_idle = calibration.kind == EMULATOR
-        self.machine = Machine(config, calibration, events_max=events_max, seed=timeline.seed)
+        self._helper = calibration.kind == EMULATOR
+        #: All that is random here.
+        self._draw = Random(timeline.seed).getrandbits
+        self.machine = Machine(config, calibration, events_max=events_max, draw=self._draw)
         self.machine.psi_event = self._psi_event
         self.deaths = Deaths(self.machine, self._living, self)
         self._cgroups = cgroupfs.Cgroups(self.machine, self._living)
@@ -189,9 +192,9 @@ class SimTarget:
 
     def _psi_event(self, level: int) -> None:
         delay_ns = self._event_ns
-        if self._apart_when_idle and level != _CRITICAL and self.machine.idle:
-            # The kernel wakes the newest trigger first (psi_trigger_create), lmkd's critical one. On an idle CPU the
-            # helper is up and away with it before the next one fires; else it finds both and tells them by level.
+        if self._helper and level != _CRITICAL and self._draw(1):
+            # The kernel wakes the newest trigger first (psi_trigger_create), lmkd's critical one. If the helper last
+            # ran on the other of two CPUs it is away with it before the next one fires; else it tells both, by level.
             delay_ns += self._event_ns
         self._deliver(api.PressureEvent(level), delay_ns)
 

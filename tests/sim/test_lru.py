@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ class PerApp(MemcgLru):
     """Four groups, one per region of the property below."""
 
     def __init__(self, swappiness: int) -> None:
-        super().__init__(lambda: GenerationLru(swappiness), GOAL, 0)
+        super().__init__(lambda: GenerationLru(swappiness), GOAL, Random(0).getrandbits)
 
 
 ALGORITHMS = [GenerationLru, ClassicLru, PerApp]
@@ -222,7 +224,7 @@ def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
         groups.append(Logged(100))
         return groups[-1]
 
-    lru = MemcgLru(make, GOAL, 0)
+    lru = MemcgLru(make, GOAL, Random(0).getrandbits)
     for group in range(3):
         grow(lru, Region(f"app{group}", ANON, 500, group=group), 500)
     lru.offline(1)
@@ -258,7 +260,7 @@ def cold_group(lru: MemcgLru, group: int, pages: int) -> Region:
 
 
 def test_direct_reclaim_takes_nothing_from_small_groups() -> None:
-    lru = MemcgLru(lambda: GenerationLru(100), GOAL, 0)
+    lru = MemcgLru(lambda: GenerationLru(100), GOAL, Random(0).getrandbits)
     small, large = cold_group(lru, 0, 4095), cold_group(lru, 1, 4096)
     # Aged twice all of it is cold.
     while sum(lru.counts(FILE)[1:]) < 8191:
@@ -269,7 +271,7 @@ def test_direct_reclaim_takes_nothing_from_small_groups() -> None:
 
 
 def test_a_group_that_is_passed_by_while_it_is_empty_counts_as_young() -> None:
-    lru = MemcgLru(lambda: GenerationLru(100), GOAL, 0)
+    lru = MemcgLru(lambda: GenerationLru(100), GOAL, Random(0).getrandbits)
     old = cold_group(lru, 0, 20_000)
     while not lru.counts(FILE)[1]:
         lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import attrs
 import pytest
@@ -25,6 +26,7 @@ from lmk.sim.region import ANON, FILE, Region
 from lmk.sim.zone import MIN
 from lmk.units import NS_PER_MS, NS_PER_S
 
+DRAW = Random(0).getrandbits
 CALIBRATION = load_calibration(find_calibration("published"))
 DEVICES = [load_device_config(find_config(name)) for name in ("go-1gb", "phone-4gb")]
 BASES = ("5.10", "6.1", "6.12")
@@ -39,7 +41,7 @@ DATA = Path(__file__).resolve().parents[1] / "data" / "vmstat"
 )
 def test_text_parses_into_the_values(device: object, base: str, moves: list[tuple[str, int]]) -> None:
     assert isinstance(device, type(DEVICES[0]))
-    memory = Memory(attrs.evolve(device, kernel=attrs.evolve(device.kernel, base=base)), CALIBRATION)
+    memory = Memory(attrs.evolve(device, kernel=attrs.evolve(device.kernel, base=base)), CALIBRATION, DRAW)
     anon, file = Region("anon", ANON, 0, 1500), Region("file", FILE, 10**6)
     for index, (move, wanted) in enumerate(moves):
         now_ns = index * NS_PER_S
@@ -79,7 +81,7 @@ def kernels_names(base: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("base", BASES)
 def test_names_are_those_of_the_kernel_in_its_order(base: str) -> None:
-    names = list(procfs.vmstat(Memory(DEVICES[0], CALIBRATION), base).counters)
+    names = list(procfs.vmstat(Memory(DEVICES[0], CALIBRATION, DRAW), base).counters)
     assert {"workingset_refault_file", "pgscan_kswapd", "pgscan_direct", "pgrefill", "nr_inactive_file"} <= set(names)
     known = [name.removesuffix("_movable") + "_*" if name.endswith("_movable") else name for name in names]
     order = kernels_names(base)[1]
@@ -90,7 +92,7 @@ def test_names_are_those_of_the_kernel_in_its_order(base: str) -> None:
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("device", DEVICES, ids=lambda device: device.name)
 def test_zoneinfo_is_laid_out_as_by_the_kernel(base: str, device: DeviceConfig) -> None:
-    memory = Memory(device, CALIBRATION)
+    memory = Memory(device, CALIBRATION, DRAW)
     text = procfs.zoneinfo_text(procfs.zoneinfo(memory, base), procfs.zones_free(memory))
     blocks = text.split("Node 0, zone ")[1:]
     # Every zone that the kernel is built with, with memory or without.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,12 +16,13 @@ from lmk.sim.zram import Zram, stored_bytes
 from lmk.units import MIB, NS_PER_S
 from tests.sim.device import config, published
 
+DRAW = Random(0).getrandbits
 FOR_EVER_NS = 10**15
 
 
 def filled(name: str = "phone-4gb", **changes: object) -> tuple[Memory, Region, Region]:
     """A device with half its memory anonymous and a quarter file cache, nothing of it in use."""
-    memory = Memory(config(name, **changes), published())
+    memory = Memory(config(name, **changes), published(), DRAW)
     anon, file = Region("anon", ANON, 0, stored_bytes(2000)), Region("file", FILE, 10**7)
     memory.write_new(anon, memory.zones.managed // 2, 0)
     memory.read_file(file, memory.zones.managed // 4, 0, 0)
