@@ -73,6 +73,19 @@ def test_reclaim_stops_at_its_budget_or_its_goal() -> None:
     assert spent <= budget + 2 * memory.usual_swap_out_ns + 60_000_000  # a walk may exceed it, a page at most once
 
 
+def test_a_short_budget_makes_no_page_young() -> None:
+    memory, anon, file = filled()
+    while file.resident or not memory.lru.counts(ANON)[1]:
+        memory.reclaim(10_000, FOR_EVER_NS, kswapd=True, now_ns=NS_PER_S)
+    active, inactive = memory.lru.counts(ANON)
+    freed = 0
+    for _ in range(20):
+        # Enough for a hundred pages of a file, and for a few of these.
+        freed += memory.reclaim(100, 100 * memory.calibration.reclaim_file_ns, kswapd=True, now_ns=NS_PER_S)[0]
+    assert freed
+    assert memory.lru.counts(ANON) == (active, inactive - freed) and anon.accessed(NS_PER_S) == 0
+
+
 def test_without_swap_reclaim_leaves_anonymous_memory_alone() -> None:
     memory, anon, file = filled(zram=None)
     resident = anon.resident

@@ -46,7 +46,7 @@ from lmk.procfs.psi import Pressure
 from lmk.procfs.vmstat import Vmstat
 from lmk.procfs.zoneinfo import Zoneinfo
 from lmk.sim.zone import PAGE_KIB
-from tests.sim.device import Device
+from tests.sim.device import Device, published
 
 STEPS = "steps:\n  - launch: big\n  - wait: 20s\n"
 
@@ -155,6 +155,32 @@ def test_pressure_wakes_whoever_armed_a_trigger(tmp_path: Path) -> None:
     device.events.clear()
     device.until_ms(11_500)
     assert not any(isinstance(event, PressureEvent) for event in device.events)
+
+
+def test_what_fires_at_one_instant_wakes_once(tmp_path: Path) -> None:
+    device = Device(tmp_path, STEPS)
+    for level in (1, 2):
+        device.target.answer(ArmPsi(level, "some 50000 1000000"))
+    device.until_ms(1_000)
+    device.memory.reclaim(10**6, 10**12, kswapd=True, now_ns=device.target.now_ns())
+    machine = device.target.machine
+    for level in (1, 2):
+        machine.psi_event(level)
+    answer = device.target.answer(Wait(1000))
+    assert [event.level for event in answer.events if isinstance(event, PressureEvent)] == [1, 2]  # type: ignore[attr-defined]
+
+
+def test_a_look_takes_its_time_once_in_a_wake_up(tmp_path: Path) -> None:
+    device = Device(tmp_path, STEPS, calibration=published(sample_us=8000))
+    device.until_ms(5_000)
+    cpus = device.target.machine.cpus
+    for _ in range(2):
+        before_ns = device.target.now_ns()
+        device.target.answer(ReadFile("/proc/meminfo"))
+        assert device.target.now_ns() == before_ns + 8000 * 1000 // cpus
+        device.target.answer(ReadFile("/proc/vmstat"))
+        assert device.target.now_ns() == before_ns + 8000 * 1000 // cpus
+        device.target.answer(Wait(10))
 
 
 def test_memory_events_come_in_pairs(tmp_path: Path) -> None:
