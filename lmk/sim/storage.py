@@ -34,8 +34,8 @@ class Storage:
         self._level_at_ns = 0
 
     def wait_ns(self, cpu_ns: int, readers: int, now_ns: int) -> int:
-        """For each page, of a reader that spends ``cpu_ns`` on each: the next read is under way while the
-        one before is being mapped."""
+        """For each page, of a reader that spends ``cpu_ns`` on each: the next read is under way while the one
+        before is being mapped."""
         read_ns = self._request_ns
         burst_ns = self._burst_ns
         if self._limit_ns and (not burst_ns or self._level_ns + self._level_at_ns - now_ns >= burst_ns):

@@ -14,6 +14,7 @@ from lmk.config.timeline import Timeline
 from lmk.engine.target import RunOver
 from lmk.policy import api
 from lmk.policy.decision import Decision
+from lmk.policy.lmkd.daemon import CRITICAL
 from lmk.policy.lmkd.memcg import resolve_attribute
 from lmk.procfs.psi import Pressure
 from lmk.sim import cgroupfs, procfs
@@ -25,8 +26,6 @@ from lmk.sim.process import SimProcess
 from lmk.units import NS_PER_MS, NS_PER_US
 
 _CONNECTION = 1
-#: VMPRESS_LEVEL_CRITICAL
-_CRITICAL = 2
 #: system_server as it talks to lmkd.
 _CLIENT = (200, 1000)
 _TICKS_PER_S = 100
@@ -192,7 +191,7 @@ class SimTarget:
 
     def _psi_event(self, level: int) -> None:
         delay_ns = self._event_ns
-        if self._helper and level != _CRITICAL and self._draw(1):
+        if self._helper and level != CRITICAL and self._draw(1):
             # The kernel wakes the newest trigger first (psi_trigger_create), lmkd's critical one. If the helper last
             # ran on the other of two CPUs it is away with it before the next one fires; else it tells both, by level.
             delay_ns += self._event_ns
