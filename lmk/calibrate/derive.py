@@ -164,7 +164,7 @@ def _rates(found: _Finder, machine: Machine) -> list[Number]:
             lambda s: s("sample_cpu").at_least(1),
             _NS_PER_US,
         ),
-        found("process_kib", "MemFree beside sleeping processes", lambda s: s("process_kib")),
+        found("process_kib", "free memory, CPUs' lists too, beside sleeping processes", lambda s: s("process_kib")),
     ]
 
 
@@ -202,7 +202,9 @@ def _beyond(s: Callable[[str], Estimate], swap: str, algorithm: str, block: str)
 def _system(machine: Machine, base: Calibration, memory_bytes: int | None) -> list[Number]:
     numbers = [
         _read_off(
-            "kernel_used_kib", machine.used_kib, f"{machine.kernel}: MemTotal less free and page cache, nothing up"
+            "kernel_used_kib",
+            machine.used_kib,
+            f"{machine.kernel}: MemTotal less free pages, those on the CPUs' lists too, and page cache, nothing up",
         )
     ]
     if memory_bytes is not None:

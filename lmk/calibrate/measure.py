@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from lmk.device.native import native_binary
 from lmk.errors import TargetError
 from lmk.guest.datadisk import POOL_PATH
 from lmk.live.files import SAMPLE_MASK
+from lmk.procfs.meminfo import parse_meminfo
 from lmk.progress import Progress
 from lmk.units import NS_PER_S
 
@@ -37,6 +39,9 @@ PASSES = 3
 _GROUP_S = 60.0
 _PINGS = 60
 #: Samples are asked for as often as lmkd polls under pressure (PSI_POLL_PERIOD_SHORT_MS).
+#: Of zoneinfo's page sets (mm/vmstat.c, zoneinfo_show_print).
+_PAGESET_COUNT = re.compile(r"^ +count: +(\d+)$", re.MULTILINE)
+_PAGE_KIB = 4
 _BATCH = 60
 _BATCHES = 16
 _PAUSE_S = 0.01
@@ -44,8 +49,10 @@ _PAUSE_S = 0.01
 
 def read_machine(adb: AdbDevice) -> Machine:
     """Ask before anything else runs: memory that a workload leaves behind would count as the kernel's own."""
-    text = adb.check_shell("cat /proc/meminfo")
-    meminfo = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines() if ":" in line}
+    meminfo = parse_meminfo(adb.check_shell("cat /proc/meminfo")).kib
+    # Free pages that a CPU keeps for itself are not in MemFree; a quiet device has tens of MiB of them.
+    kept_pages = sum(int(found) for found in _PAGESET_COUNT.findall(adb.check_shell("cat /proc/zoneinfo")))
+    file_kib = meminfo["Active(file)"] + meminfo["Inactive(file)"]
     release, cpus = adb.check_shell("uname -r; nproc").split()[:2]
     words = adb.shell("cat /sys/block/zram0/comp_algorithm").stdout.split()
     chosen = [word.strip("[]") for word in words if word.startswith("[")]
@@ -54,7 +61,7 @@ def read_machine(adb: AdbDevice) -> Machine:
         kernel=release,
         cpus=int(cpus),
         mem_total_kib=meminfo["MemTotal"],
-        used_kib=meminfo["MemTotal"] - meminfo["MemFree"] - meminfo["Active(file)"] - meminfo["Inactive(file)"],
+        used_kib=meminfo["MemTotal"] - meminfo["MemFree"] - file_kib - kept_pages * _PAGE_KIB,
         algorithm=chosen[0] if chosen else None,
     )
 

@@ -161,7 +161,9 @@ class Intake:
                 self.arrived_ns = self._clock.now_ns()
                 self._files.begin(message.snapshot)
                 self._listener.sampled(message.begin_ns, self._files)
-                for level in range(3):
+                # The kernel wakes the newest trigger first (psi_trigger_create, vmpressure_register_event), and lmkd
+                # arms its critical one last: after a medium event a critical one would find nothing reclaimed.
+                for level in (2, 1, 0):
                     if message.fired >> level & 1:
                         self._levels[level] += self.vmpressure
                         self._events.append(api.PressureEvent(level))

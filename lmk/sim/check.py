@@ -14,7 +14,9 @@ def check_plan(config: DeviceConfig, calibration: Calibration) -> None:
 
     An app that is larger than RAM and swap together is possible: it ends with the kernel's OOM killer.
     """
-    reserved = reserved_bytes(config.memory_bytes, calibration.kernel_fixed_kib, calibration.kernel_reserved_permille)
+    reserved = reserved_bytes(
+        config.memory_bytes, config.arch, calibration.kernel_fixed_kib, calibration.kernel_reserved_permille
+    )
     if reserved >= config.memory_bytes:
         raise UserError(
             f"{config.name}: {format_bytes(config.memory_bytes)} of memory is less than the kernel takes for itself",

@@ -26,6 +26,7 @@ class GenerationLru:
 
     def __init__(self, swappiness: int, walk_ns: int = 0) -> None:
         self._refilled = 0
+        self._removed = False
         self._swappiness = swappiness
         #: What a walk takes for each page, where somebody may come meanwhile; 0: nobody does.
         self._walk_ns = walk_ns
@@ -93,8 +94,9 @@ class GenerationLru:
     def online(self, group: int) -> None:
         """See ``Lru``: there are no groups here."""
 
-    def offline(self, group: int) -> None:
-        """See ``Lru``: there are no groups here."""
+    def offline(self, group: int) -> None:  # noqa: ARG002
+        """See ``Lru``: these are the lists of that group."""
+        self._removed = True
 
     def begin_pass(self) -> None:
         """See ``Lru``: there is but one group."""
@@ -168,7 +170,8 @@ class GenerationLru:
         oldest = self._min[ANON if can_swap else FILE]
         if oldest + _MIN_NR_GENS > self._max:
             return True
-        if oldest + _MIN_NR_GENS < self._max:
+        if oldest + _MIN_NR_GENS < self._max or self._removed:
+            # get_nr_to_scan: of a removed group all memory is scraped, whatever lies in which generation
             return False
         young = old = total = 0
         for kind in (ANON, FILE) if can_swap else (FILE,):

@@ -44,6 +44,9 @@ class MemcgLru:
         self._bin = self._bins_left = 0
         self._queue: list[int] = []
         self._left = self._wanted = 0
+        #: How deep this pass looks, and how many pages it has looked at.
+        self._priority = KSWAPD_PRIORITY
+        self._scanned = 0
         #: Groups whose page tables are being walked, and until when: they are rotated after that.
         self._walked: dict[int, int] = {}
         #: Pages of each kind on all lists.
@@ -120,12 +123,17 @@ class MemcgLru:
 
     def begin_pass(self) -> None:
         """See ``Lru``."""
+        self._priority, self._scanned = KSWAPD_PRIORITY, self._goal
+        self._end_pass()
+
+    def _end_pass(self) -> None:
         self._bins_left = self._left = 0
         self._queue = []
 
     def offline(self, group: int) -> None:
         """See ``Lru``; lru_gen_offline_memcg (MEMCG_LRU_OLD): first in a bin of the old ones."""
         if group in self._groups:
+            self._groups[group].offline(group)
             self._offline.add(group)
             self._retried.discard(group)
             if any(self._groups[group].total(kind) for kind in (ANON, FILE)):
@@ -143,18 +151,19 @@ class MemcgLru:
             batch = Batch()
             if key in self._olds:
                 if self._left <= 0:
-                    self._left = self._to_scan(key, anon, KSWAPD_PRIORITY)
+                    self._left = self._to_scan(key, anon, self._priority)
                 if self._left > 0:
-                    batch = self._take(key, min(want, self._left), anon, KSWAPD_PRIORITY, now_ns)
+                    batch = self._take(key, min(want, self._left), anon, self._priority, now_ns)
                     self._left -= batch.pages + batch.kept
                     self._wanted -= batch.pages
+                    self._scanned += batch.pages + batch.met
             if batch.empty or batch.aged or self._left <= 0:
                 self._left = 0
                 self._queue.pop(0)
                 if key in self._olds:
-                    self._rotate(key, batch, anon, KSWAPD_PRIORITY, now_ns)
+                    self._rotate(key, batch, anon, self._priority, now_ns)
             if self._wanted <= 0:
-                self.begin_pass()
+                self._end_pass()
             if not batch.empty:
                 return batch
         return Batch()
@@ -164,6 +173,11 @@ class MemcgLru:
             self._bins_left -= 1
             self._bin = (self._bin + 1) % _BINS
         else:
+            if self._scanned < self._goal:
+                # balance_pgdat, kswapd_shrink_node: what looked at less than was wanted looks deeper the next time;
+                # after the last priority kswapd begins anew.
+                self._priority = self._priority - 1 or KSWAPD_PRIORITY
+            self._scanned = 0
             self._bin, self._bins_left, self._wanted = self._draw(_BIN_BITS), _BINS - 1, self._goal
         self._queue = list(self._old[self._bin])
 

@@ -73,7 +73,7 @@ class Memory:
 
     def __init__(self, config: DeviceConfig, calibration: Calibration, draw: Callable[[int], int]) -> None:
         reserved = reserved_bytes(
-            config.memory_bytes, calibration.kernel_fixed_kib, calibration.kernel_reserved_permille
+            config.memory_bytes, config.arch, calibration.kernel_fixed_kib, calibration.kernel_reserved_permille
         )
         self.zones = Zones(config.memory_bytes, reserved, config.arch, config.vm)
         self.zram: Zram | None = None

@@ -164,7 +164,8 @@ class Psi:
         self.poll_at_ns = self._next_poll_update_ns + JIFFY_NS
 
     def _update_triggers(self, now_ns: int) -> None:
-        for trigger in self._triggers:
+        # The newest first: psi_trigger_create puts it at the head of the list.
+        for trigger in reversed(self._triggers):
             total = self._poll_totals[trigger.state]
             if total != self._poll_seen_totals[trigger.state]:
                 growth = trigger.update(now_ns, total)

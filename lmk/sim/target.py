@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
-from lmk.config.calibration import EMULATOR, Calibration
+from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
 from lmk.config.timeline import Timeline
 from lmk.engine.target import RunOver
 from lmk.policy import api
 from lmk.policy.decision import Decision
-from lmk.policy.lmkd.daemon import CRITICAL
 from lmk.policy.lmkd.memcg import resolve_attribute
 from lmk.procfs.psi import Pressure
 from lmk.sim import cgroupfs, procfs
@@ -53,10 +52,8 @@ class SimTarget:
         self._text = text
         self._sample_ns = sample_ms * NS_PER_MS
         self._event_ns = calibration.event_us * NS_PER_US
-        self._helper = calibration.kind == EMULATOR
-        #: All that is random here.
-        self._draw = Random(timeline.seed).getrandbits
-        self.machine = Machine(config, calibration, events_max=events_max, draw=self._draw)
+        draw = Random(timeline.seed).getrandbits
+        self.machine = Machine(config, calibration, events_max=events_max, draw=draw)
         self.machine.psi_event = self._psi_event
         self.deaths = Deaths(self.machine, self._living, self)
         self._cgroups = cgroupfs.Cgroups(self.machine, self._living)
@@ -190,12 +187,7 @@ class SimTarget:
             self._news(event)
 
     def _psi_event(self, level: int) -> None:
-        delay_ns = self._event_ns
-        if self._helper and level != CRITICAL and self._draw(1):
-            # The kernel wakes the newest trigger first (psi_trigger_create), lmkd's critical one. If the helper last
-            # ran on the other of two CPUs it is away with it before the next one fires; else it tells both, by level.
-            delay_ns += self._event_ns
-        self._deliver(api.PressureEvent(level), delay_ns)
+        self._deliver(api.PressureEvent(level), self._event_ns)
 
     def _memory_event(self, kind: int) -> None:
         self._memory_events.append(api.MemoryEvent(kind))

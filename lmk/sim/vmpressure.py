@@ -49,7 +49,8 @@ class Vmpressure:
             return ()
         level = _level(self._scanned, self._reclaimed)
         self._scanned = self._reclaimed = 0
-        told = tuple(sorted(listener for listener in self._listening if listener <= level))
+        # The newest first (vmpressure_register_event), and lmkd registers the critical one last.
+        told = tuple(sorted((listener for listener in self._listening if listener <= level), reverse=True))
         for listener in told:
             self._counts[listener] += 1
         return told

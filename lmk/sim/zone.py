@@ -30,6 +30,8 @@ _Q35_LOWMEM_MAX = 0xB0000000
 _Q35_LOWMEM = 2 * GIB
 #: hw/arm/virt.c puts RAM at 1 GiB, so 3 GiB of it lie below 4 GiB.
 _VIRT_LOWMEM = 3 * GIB
+#: IO_TLB_DEFAULT_SIZE (include/linux/swiotlb.h).
+_BOUNCE_BYTES = 64 * MIB
 
 
 class Zone:
@@ -174,18 +176,27 @@ class Zones:
             zone.user_marks = [mark + zone.reserve for mark in zone.marks]
 
 
-def reserved_bytes(memory_bytes: int, fixed_kib: int, permille: int) -> int:
+def reserved_bytes(memory_bytes: int, arch: str, fixed_kib: int, permille: int) -> int:
     """Memory that the kernel takes before the page allocator has it."""
-    return fixed_kib * 1024 + memory_bytes * permille // 1000
+    return fixed_kib * 1024 + memory_bytes * permille // 1000 + bounce_bytes(memory_bytes, arch)
+
+
+def bounce_bytes(memory_bytes: int, arch: str) -> int:
+    """Bounce buffers for devices that reach only 4 GiB: there once some memory lies above that (pci_swiotlb_detect of
+    arch/x86/kernel/pci-dma.c, mem_init of arch/arm64/mm/init.c)."""
+    return _BOUNCE_BYTES if _low_bytes(memory_bytes, arch) < memory_bytes else 0
+
+
+def _low_bytes(memory_bytes: int, arch: str) -> int:
+    """How much of it lies below 4 GiB."""
+    if arch == "arm64":
+        return min(memory_bytes, _VIRT_LOWMEM)
+    return memory_bytes if memory_bytes < _Q35_LOWMEM_MAX else _Q35_LOWMEM
 
 
 def _populated(memory_bytes: int, reserved: int, arch: str) -> list[Zone]:
-    if arch == "arm64":
-        low = min(memory_bytes, _VIRT_LOWMEM)
-        names = ("DMA", "Normal")
-    else:
-        low = memory_bytes if memory_bytes < _Q35_LOWMEM_MAX else _Q35_LOWMEM
-        names = ("DMA32", "Normal")
+    low = _low_bytes(memory_bytes, arch)
+    names = ("DMA", "Normal") if arch == "arm64" else ("DMA32", "Normal")
     sizes = [low, memory_bytes - low]
     zones = []
     for name, size in zip(names, sizes, strict=True):

@@ -234,6 +234,24 @@ def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
     assert sorted(aged) == [0, 1, 1, 2]
 
 
+def test_a_removed_group_is_taken_whole_however_its_generations_are_filled() -> None:
+    def next_is_aging(*, removed: bool) -> bool:
+        lru = GenerationLru(100)
+        cold, young = Region("cold", FILE, 64), Region("young", FILE, 4032)
+        grow(lru, cold, 64)
+        age(lru, 0)
+        grow(lru, young, 4032)
+        age(lru, 0)
+        if removed:
+            lru.offline(0)
+        # The first visit finds the oldest generation empty.
+        return any(lru.isolate(32, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=0).aged for _ in range(2))
+
+    # 64 of 4096 pages lie in the oldest generation: get_nr_to_scan has the group of a living app aged.
+    assert next_is_aging(removed=False)
+    assert not next_is_aging(removed=True)
+
+
 def test_what_is_not_touched_again_is_cold_after_two_walks() -> None:
     lru = GenerationLru(100)
     region = Region("app", ANON, 4096)

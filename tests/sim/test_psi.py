@@ -57,6 +57,18 @@ def test_a_trigger_fires_once_per_window_while_stalls_go_on() -> None:
     assert all(later - sooner >= 1000 for sooner, later in itertools.pairwise(moments))
 
 
+def test_of_triggers_that_fire_at_once_the_newest_is_told_first() -> None:
+    fired = Recorder()
+    psi = Psi(1, fired)
+    for level, text in enumerate(("some 50000 1000000", "some 70000 1000000", "full 70000 1000000")):
+        assert psi.arm(level, text, 0) == 0
+    for now in range(5010, 5400, 10):
+        psi.account(0, spans(stall=10 * MS, busy=10 * MS), now * MS)
+        while psi.poll_at_ns is not None and psi.poll_at_ns <= now * MS:
+            psi.poll(psi.poll_at_ns)
+    assert fired.fired == [2, 1, 0]
+
+
 def test_stalls_below_the_threshold_never_fire() -> None:
     psi = Psi(1, lambda _: None)
     psi.arm(2, "full 700000 1000000\0", 0)

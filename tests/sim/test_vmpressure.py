@@ -25,10 +25,10 @@ def listening(*levels: int) -> Vmpressure:
         (512, (LOW,)),
         (400, (LOW,)),
         (206, (LOW,)),
-        (200, (LOW, MEDIUM)),
-        (30, (LOW, MEDIUM)),
-        (20, (LOW, MEDIUM, CRITICAL)),
-        (0, (LOW, MEDIUM, CRITICAL)),
+        (200, (MEDIUM, LOW)),
+        (30, (MEDIUM, LOW)),
+        (20, (CRITICAL, MEDIUM, LOW)),
+        (0, (CRITICAL, MEDIUM, LOW)),
     ],
 )
 def test_the_share_that_could_not_be_reclaimed_decides(reclaimed: int, told: tuple[int, ...]) -> None:

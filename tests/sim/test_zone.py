@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmk.sim.zone import HIGH, LOW, MIN, Zones
+from lmk.sim.zone import HIGH, LOW, MIN, Zones, bounce_bytes, reserved_bytes
 from lmk.units import GIB, MIB
 
 
@@ -46,6 +46,16 @@ def test_memory_above_4_gib_has_a_zone_of_its_own_and_protects_the_lower() -> No
     assert (dma32.protection, normal.protection) == ((0, 2048, 2048), (0, 0, 0))
     assert dma32.marks[MIN] == normal.marks[MIN] == 1024
     assert dma32.user_marks[MIN] == 1024 + 2048
+
+
+def test_devices_that_reach_4_gib_need_bounce_buffers_for_what_lies_above() -> None:
+    # MemTotal of the emulated guests: 2 GiB has 2044552 kB of it, 4 GiB 4039552 kB; 62 MiB less than twice that, less
+    # what does not grow with memory
+    assert [bounce_bytes(gib * GIB, "x86_64") for gib in (1, 2, 3, 4)] == [0, 0, 64 * MIB, 64 * MIB]
+    assert [bounce_bytes(gib * GIB, "arm64") for gib in (3, 4)] == [0, 64 * MIB]
+    small, large = (reserved_bytes(gib * GIB, "x86_64", 14852, 18) for gib in (2, 4))
+    assert abs((2 * GIB - small) // 1024 - 2044552) < 1024
+    assert abs((4 * GIB - large) // 1024 - 4039552) < 2048
 
 
 def test_allocations_take_the_upper_zone_first_and_kswapd_is_content_with_one() -> None:
