@@ -205,7 +205,8 @@ def _system(machine: Machine, base: Calibration, memory_bytes: int | None) -> li
             "kernel_used_kib",
             machine.used_kib,
             f"{machine.kernel}: MemTotal less free pages, those on the CPUs' lists too, and page cache, nothing up",
-        )
+        ),
+        _read_off("base_cpu_permille", machine.base_permille, f"/proc/stat of {machine.cpus} CPUs, nothing up"),
     ]
     if memory_bytes is not None:
         total_kib = memory_bytes // 1024

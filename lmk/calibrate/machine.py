@@ -15,5 +15,7 @@ class Machine:
     mem_total_kib: int
     #: MemTotal that is neither free nor page cache while nothing runs.
     used_kib: int
+    #: Of every CPU, what runs while nothing is asked of the device.
+    base_permille: int
     #: The algorithm that swap uses, None without zram.
     algorithm: str | None

@@ -42,6 +42,9 @@ _PINGS = 60
 #: Of zoneinfo's page sets (mm/vmstat.c, zoneinfo_show_print).
 _PAGESET_COUNT = re.compile(r"^ +count: +(\d+)$", re.MULTILINE)
 _PAGE_KIB = 4
+#: Columns of /proc/stat: idle and iowait, and guest time, which user time has in it.
+_IDLE, _GUEST = 3, 8
+_QUIET_S = 3
 _BATCH = 60
 _BATCHES = 16
 _PAUSE_S = 0.01
@@ -62,8 +65,19 @@ def read_machine(adb: AdbDevice) -> Machine:
         cpus=int(cpus),
         mem_total_kib=meminfo["MemTotal"],
         used_kib=meminfo["MemTotal"] - meminfo["MemFree"] - file_kib - kept_pages * _PAGE_KIB,
+        base_permille=_busy_permille(
+            *adb.check_shell(f"cat /proc/stat; sleep {_QUIET_S}; cat /proc/stat").split("cpu ")[1:]
+        ),
         algorithm=chosen[0] if chosen else None,
     )
+
+
+def _busy_permille(before: str, after: str) -> int:
+    """What the CPUs did between two readings of /proc/stat (fs/proc/stat.c), from the numbers of its first line on."""
+    first, second = ([int(word) for word in text.splitlines()[0].split()] for text in (before, after))
+    spent = [late - early for early, late in zip(first, second, strict=True)]
+    idle = sum(spent[_IDLE : _IDLE + 2])  # and waiting for storage
+    return 1000 * (sum(spent[:_GUEST]) - idle) // max(1, sum(spent[:_GUEST]))
 
 
 def measure(adb: AdbDevice, arch: str, cpus: int, progress: Progress, passes: int = PASSES) -> Samples:

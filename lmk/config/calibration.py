@@ -102,6 +102,7 @@ class Calibration:
     # -- events
     event_us: int  #: from the kernel's event to the policy's wake-up
     sample_us: int  #: CPU time that one look of the policy takes from whoever else is running
+    base_cpu_permille: int  #: of every CPU, what daemons and kernel threads take all the time
     # -- storage: its own speed, which the limits of a config's storage hold down; used alone where it names none
     storage_read_kib_per_s: int
     storage_iops: int
@@ -145,7 +146,7 @@ _OTHER_FIELDS: Final = {"name", "kind", "sources", "zram"}
 #: Rates that may be nothing at all.
 _MAY_BE_ZERO: Final = {
     *("touch_ns", "reclaim_scan_ns", "aging_ns", "kernel_fixed_kib", "kernel_used_kib", "process_kib"),
-    *("file_read_ns", "storage_burst_ms", "text_kib"),
+    *("file_read_ns", "storage_burst_ms", "text_kib", "base_cpu_permille"),
 }
 
 

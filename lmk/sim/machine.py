@@ -139,7 +139,7 @@ class Machine:
         self.memory = Memory(config, calibration, draw)
         self.now_ns = UPTIME_NS
         self.cpus = config.cpus
-        self.psi = Psi(config.cpus, self._psi_fired)
+        self.psi = Psi(config.cpus, self._psi_fired, calibration.base_cpu_permille)
         #: Of what apps do, once somebody asks.
         self._apps_psi: Psi | None = None
         self.kswapd = Kswapd()

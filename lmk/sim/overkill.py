@@ -120,7 +120,7 @@ class HeldTarget:
 
     def stall_ms(self) -> int:
         """Full stall since the hold began."""
-        return (self._inner.machine.psi.memory_totals_us()[1] - self._stalled_us) // 1000
+        return (self._inner.machine.psi.memory_totals_us(self._inner.machine.now_ns)[1] - self._stalled_us) // 1000
 
     def _over(self, why: str) -> RunOver:
         self.why = why
@@ -131,7 +131,7 @@ class HeldTarget:
         self._held = True
         self._nobody.kernel_kills = 0
         machine = self._inner.machine
-        self._stalled_us = machine.psi.memory_totals_us()[1]
+        self._stalled_us = machine.psi.memory_totals_us(machine.now_ns)[1]
         machine.at(self._end_ns, self._interrupt)
         until_ns = self._woke_ns + HOLD_MS * NS_PER_MS
         while machine.now_ns < until_ns and not self._inner.over:

@@ -73,10 +73,14 @@ class Trigger:
 
 
 class Psi:
-    """The system's group. ``account`` is told what each CPU did; ``fire`` is called with a trigger's level."""
+    """The system's group. ``account`` is told what each CPU did; ``fire`` is called with a trigger's level.
 
-    def __init__(self, cpus: int, fire: Callable[[int], None]) -> None:
+    ``base_permille``: the part of every CPU's time in which somebody else runs who never stalls.
+    """
+
+    def __init__(self, cpus: int, fire: Callable[[int], None], base_permille: int = 0) -> None:
         self._fire = fire
+        self._base_permille = base_permille
         #: Per CPU: time in each state, and not idle, since boot.
         self._times = [[0] * (_STATES + 1) for _ in range(cpus)]
         self._seen_average = [[0] * (_STATES + 1) for _ in range(cpus)]
@@ -105,10 +109,12 @@ class Psi:
         some, full, io_some, io_full, waiting, busy = spans
         # Most spans are of tasks that only run.
         if some or io_some or waiting:
+            # Nothing is full while somebody else runs.
+            alone = 1000 - self._base_permille
             times[0] += some
-            times[1] += full
+            times[1] += full * alone // 1000
             times[2] += io_some
-            times[3] += io_full
+            times[3] += io_full * alone // 1000
             times[4] += waiting
         times[_NONIDLE] += busy
         if some and self.poll_at_ns is None and self._triggers:
@@ -145,7 +151,7 @@ class Psi:
     def poll(self, now_ns: int) -> None:
         """psi_rtpoll_work."""
         self.poll_at_ns = None
-        changed = self._collect(self._seen_poll, self._poll_totals)
+        changed = self._collect(self._seen_poll, self._poll_totals, now_ns)
         if changed:
             if now_ns > self._poll_until_ns:
                 for trigger in self._triggers:
@@ -187,15 +193,15 @@ class Psi:
         """/proc/pressure/RESOURCE: memory, io or cpu (psi_show)."""
         if now_ns >= self._next_average_ns:
             self._catch_up(now_ns)
-        self._collect(self._seen_average, self._totals)
+        self._collect(self._seen_average, self._totals, now_ns)
         some, full = {"memory": (MEM_SOME, MEM_FULL), "io": (IO_SOME, IO_FULL), "cpu": (CPU_SOME, None)}[resource]
         # Since 5.13 cpu has a full row; for the system it is always zero.
         empty = Stall(avg10_pct=0.0, avg60_pct=0.0, avg300_pct=0.0, total_us=0)
         return Pressure(some=self._stall(some), full=empty if full is None else self._stall(full))
 
-    def memory_totals_us(self) -> tuple[int, int]:
+    def memory_totals_us(self, now_ns: int) -> tuple[int, int]:
         """Totals of memory some and full until now."""
-        self._collect(self._seen_average, self._totals)
+        self._collect(self._seen_average, self._totals, now_ns)
         return self._totals[MEM_SOME] // NS_PER_US, self._totals[MEM_FULL] // NS_PER_US
 
     def _stall(self, state: int) -> Stall:
@@ -207,14 +213,17 @@ class Psi:
             total_us=self._totals[state] // NS_PER_US,
         )
 
-    def _collect(self, seen: list[list[int]], totals: list[int]) -> bool:
+    def _collect(self, seen: list[list[int]], totals: list[int], now_ns: int) -> bool:
         """collect_percpu_times: a mean over the CPUs, weighted by the jiffies they were not idle."""
         weight_sum = 0
         deltas = [0] * _STATES
         changed = False
         for times, old in zip(self._times, seen, strict=True):
-            span = times[_NONIDLE] - old[_NONIDLE]
-            if not span:
+            # Of the time in which nobody here wanted the CPU a part went to somebody else.
+            busy = times[_NONIDLE]
+            busy += (now_ns - busy) * self._base_permille // 1000
+            span = busy - old[_NONIDLE]
+            if span <= 0:
                 continue
             weight = span // JIFFY_NS
             weight_sum += weight
@@ -224,6 +233,7 @@ class Psi:
                     deltas[state] += delta * weight
                     changed = changed or state <= MEM_FULL
             old[:] = times
+            old[_NONIDLE] = busy
         if weight_sum:
             for state in range(_STATES):
                 totals[state] += deltas[state] // weight_sum
@@ -236,7 +246,7 @@ class Psi:
             self._update_averages(now_ns)
 
     def _update_averages(self, now_ns: int) -> None:
-        self._collect(self._seen_average, self._totals)
+        self._collect(self._seen_average, self._totals, now_ns)
         expires = self._next_average_ns
         missed = (now_ns - expires) // _PERIOD_NS if now_ns - expires >= _PERIOD_NS else 0
         self._next_average_ns = expires + (1 + missed) * _PERIOD_NS

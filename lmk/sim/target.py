@@ -208,7 +208,7 @@ class SimTarget:
     def _sample(self) -> None:
         machine = self.machine
         self._sampled_revision = machine.memory.revision
-        self._listener.sampled(machine.now_ns, machine.memory, machine.psi.memory_totals_us())
+        self._listener.sampled(machine.now_ns, machine.memory, machine.psi.memory_totals_us(machine.now_ns))
 
     # ---- requests
 

@@ -18,7 +18,15 @@ from lmk.config.calibration import Calibration, ZramClass, ZramCost, find_calibr
 from lmk.device.native import native_binary
 from lmk.errors import TargetError
 
-MACHINE = Machine(model="emulated", kernel="6.12.1", cpus=2, mem_total_kib=2_000_000, used_kib=40_000, algorithm="lz4")
+MACHINE = Machine(
+    model="emulated",
+    kernel="6.12.1",
+    cpus=2,
+    mem_total_kib=2_000_000,
+    used_kib=40_000,
+    base_permille=12,
+    algorithm="lz4",
+)
 
 
 def base() -> Calibration:
@@ -61,6 +69,7 @@ def test_samples_become_numbers() -> None:
     assert numbers["file_read_ns"] == 900
     assert numbers["signal_us"] == 1500 and numbers["event_us"] == 550
     assert numbers["kernel_used_kib"] == 40_000
+    assert numbers["base_cpu_permille"] == 12
 
 
 def test_without_lru_gen_paging_out_stands_for_reclaim() -> None:

@@ -41,11 +41,18 @@ def drive(psi: Psi, until_ms: int, stall_of_10ms: int, start_ms: int = 0) -> lis
 def test_idle_cpus_do_not_dilute_and_busy_ones_do() -> None:
     psi = Psi(4, lambda _: None)
     psi.account(0, spans(stall=100 * MS, busy=100 * MS), 100 * MS)
-    assert psi.memory_totals_us() == (100_000, 100_000)
+    assert psi.memory_totals_us(100 * MS) == (100_000, 100_000)
     psi.account(0, spans(stall=100 * MS, busy=100 * MS), 200 * MS)
     psi.account(1, spans(busy=100 * MS), 200 * MS)
     # collect_percpu_times: (100 ms * 25 jiffies + 0 * 25) / 50 on top of the first
-    assert psi.memory_totals_us() == (150_000, 150_000)
+    assert psi.memory_totals_us(200 * MS) == (150_000, 150_000)
+
+
+def test_what_else_runs_dilutes_stalls_and_is_never_stalled_itself() -> None:
+    psi = Psi(2, lambda _: None, base_permille=100)
+    psi.account(0, spans(stall=1000 * MS, busy=1000 * MS), 1000 * MS)
+    # 250 jiffies on the one CPU, 25 of somebody else on the other; a tenth of the stall is not full
+    assert psi.memory_totals_us(1000 * MS) == (1_000_000 * 250 // 275, 900_000 * 250 // 275)
 
 
 def test_a_trigger_fires_once_per_window_while_stalls_go_on() -> None:
