@@ -184,7 +184,7 @@ class GenerationLru:
         """inc_max_seq after a walk of the page tables: what it finds accessed, and is what it costs, goes to what was
         the youngest generation until then (walk_pte_range). The new one is for pages to come."""
         batch.aged = True
-        if now_ns < self._walk_end_ns:
+        if self._walk_ns and now_ns < self._walk_end_ns:
             self._overtake(now_ns)
             return
         new = self._max + 1

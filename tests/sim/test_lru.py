@@ -173,6 +173,14 @@ def age(lru: GenerationLru, now_ns: int) -> int:
     raise AssertionError("nothing aged")
 
 
+def test_walks_that_take_no_time_are_never_overtaken() -> None:
+    lru = GenerationLru(100)
+    grow(lru, Region("app", ANON, 4096), 4096, now_ns=100)
+    age(lru, 100)
+    # Another one in the same step, whose turn began earlier.
+    assert age(lru, 50) == 0
+
+
 def test_a_walk_leaves_out_page_tables_that_are_new() -> None:
     lru = GenerationLru(100)
     old, new = Region("old", ANON, 4096), Region("new", ANON, 4096)
