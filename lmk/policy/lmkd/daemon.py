@@ -3,14 +3,16 @@
 Everything here is mutable and owned by one ``LmkdPolicy``. The functions of the other modules are
 generators over it: they yield requests and are sent the answers. ``now_ns`` is the coarse clock as of
 the last answer, the only clock there is.
+
+Dataclasses, not attrs: mypyc (tools/compile_sim.py) gives their fields fixed places, which takes a tenth off a
+simulated run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from typing import Any
-
-import attrs
 
 from lmk.policy.api import HandlerBegin, HandlerEnd, Log, Machine, Request
 from lmk.policy.lmkd.control_packets import Dialect
@@ -40,7 +42,7 @@ def diff_ms(start_ns: int, end_ns: int) -> int:
     return seconds * 1000 + (rest // NS_PER_MS if rest >= 0 else -(-rest // NS_PER_MS))
 
 
-@attrs.define(eq=False)
+@dataclass(eq=False, slots=True)
 class Handler:
     """An event handler: its function changes when monitors are set up anew, its identity does not."""
 
@@ -48,9 +50,9 @@ class Handler:
     data: int
     function: Callable[[Daemon, int, bool], Steps]
     #: What a call of it starts with, by polling and by an event; made once.
-    begins: tuple[HandlerBegin, HandlerBegin] = attrs.field(init=False)
+    begins: tuple[HandlerBegin, HandlerBegin] = field(init=False)
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         self.rename(self.name)
 
     def rename(self, name: str) -> None:
@@ -59,7 +61,7 @@ class Handler:
         self.begins = (HandlerBegin(name, self.data, False), HandlerBegin(name, self.data, True))
 
 
-@attrs.define
+@dataclass(slots=True)
 class Polling:
     """poll_params: who is polled, since when, how often."""
 
@@ -71,7 +73,7 @@ class Polling:
     update: int = NO_CHANGE
 
 
-@attrs.define
+@dataclass(slots=True)
 class Connection:
     """One of the three data connections. ``pid`` (of the last sender) outlives the connection, as the
     C++ daemon never resets it."""
@@ -81,7 +83,7 @@ class Connection:
     event_mask: int = 0
 
 
-@attrs.define
+@dataclass(slots=True)
 class Wakeups:
     """wakeup_info: when the last events came, for the killinfo event."""
 
@@ -102,7 +104,7 @@ class Wakeups:
             self.since_event += 1
 
 
-@attrs.define
+@dataclass(slots=True)
 class PsiState:
     """Statics of mp_event_psi (reference: section 4.2). Pages, counts, percent, nanoseconds."""
 
@@ -118,25 +120,25 @@ class PsiState:
     carried_thrashing: int = 0
     check_filecache: bool = False
     max_thrashing: int = 0
-    watermarks: Watermarks = attrs.field(factory=Watermarks)
+    watermarks: Watermarks = field(default_factory=Watermarks)
     watermarks_ns: int = 0
-    wakeups: Wakeups = attrs.field(factory=Wakeups)
+    wakeups: Wakeups = field(default_factory=Wakeups)
     previous_level: int = LOW
     first_kill: bool = True
     initialised: bool = False
     swap_threshold: int = 0  #: where it is computed only once
     in_reclaim: bool = False  #: Android 11.0
     # a vendor's lmkd that leaves out zones whose pages are skipped
-    all_watermarks: Watermarks = attrs.field(factory=Watermarks)
-    skipped_pages: list[int] = attrs.field(factory=lambda: [0] * 5)
+    all_watermarks: Watermarks = field(default_factory=Watermarks)
+    skipped_pages: list[int] = field(default_factory=lambda: [0] * 5)
     mglru: bool = True
 
 
-@attrs.define
+@dataclass(slots=True)
 class OldState:
     """Statics of mp_event_common (reference: section 5)."""
 
-    wakeups: Wakeups = attrs.field(factory=Wakeups)
+    wakeups: Wakeups = field(default_factory=Wakeups)
     skipped_events: int = 0
     low_min_pages: int = -1
     low_max_pages: int = -1
@@ -144,15 +146,15 @@ class OldState:
     skipped_reports: int = 0
 
 
-@attrs.define
+@dataclass(slots=True)
 class KillCounters:
     """Kills by oom_score_adj: 16 bits each, for the first 32 distinct scores; and in total, 32 bits."""
 
-    by_adj: dict[int, int] = attrs.field(factory=dict)
+    by_adj: dict[int, int] = field(default_factory=dict)
     total: int = 0
 
 
-@attrs.define(eq=False)
+@dataclass(eq=False, slots=True)
 class Daemon:
     """One lmkd."""
 
@@ -160,14 +162,14 @@ class Daemon:
     dialect: Dialect
     now_ns: int = 0
     event_ns: int = 0  #: the clock as a pressure handler read it when it began
-    machine: Machine = attrs.field(factory=Machine)
+    machine: Machine = field(default_factory=Machine)
     page_kib: int = 4
-    params: LmkdParams = attrs.field(factory=LmkdParams)
-    table: ProcessTable = attrs.field(factory=ProcessTable)
-    polling: Polling = attrs.field(factory=Polling)
-    psi: PsiState = attrs.field(factory=PsiState)
-    old: OldState = attrs.field(factory=OldState)
-    counters: KillCounters = attrs.field(factory=KillCounters)
+    params: LmkdParams = field(default_factory=LmkdParams)
+    table: ProcessTable = field(default_factory=ProcessTable)
+    polling: Polling = field(default_factory=Polling)
+    psi: PsiState = field(default_factory=PsiState)
+    old: OldState = field(default_factory=OldState)
+    counters: KillCounters = field(default_factory=KillCounters)
 
     # waiting for a victim to die
     pidfd_supported: bool = False
@@ -176,24 +178,24 @@ class Daemon:
     reaper_active: bool = False
 
     # clients
-    connections: list[Connection] = attrs.field(factory=lambda: [Connection() for _ in range(DATA_CONNECTIONS_MAX)])
-    slot_of: dict[int, int] = attrs.field(factory=dict)  #: last slot of a connection, kept after closing
-    targets: list[tuple[int, int]] = attrs.field(factory=lambda: [(0, 0)] * 6)  #: (minfree pages, adj)
+    connections: list[Connection] = field(default_factory=lambda: [Connection() for _ in range(DATA_CONNECTIONS_MAX)])
+    slot_of: dict[int, int] = field(default_factory=dict)  #: last slot of a connection, kept after closing
+    targets: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)] * 6)  #: (minfree pages, adj)
     target_count: int = 0
     last_target_ns: int = 0
 
     # monitors
     monitors_started: bool = False
     use_psi: bool = False
-    armed: list[bool] = attrs.field(factory=lambda: [False, False, False])
-    pressure: list[Handler] = attrs.field(factory=list)
-    psi_thresholds_ms: list[int] = attrs.field(factory=lambda: [70, 100, 70])
+    armed: list[bool] = field(default_factory=lambda: [False, False, False])
+    pressure: list[Handler] = field(default_factory=list)
+    psi_thresholds_ms: list[int] = field(default_factory=lambda: [70, 100, 70])
     memcg_version: int | None = None  #: asked once
     memcg_usage_path: str = ""
     memcg_swap_usage_path: str = ""
     in_kernel: bool = False
     kernel_kills_open: bool = False
-    task_names: dict[int, str] = attrs.field(factory=dict)  #: in-kernel mode
+    task_names: dict[int, str] = field(default_factory=dict)  #: in-kernel mode
     event_count: int = 0
 
     # memory events
@@ -210,12 +212,12 @@ class Daemon:
     #: The /proc/meminfo value read last, the parameters then, and what came of both.
     meminfo_seen: tuple[object, object, object] = (None, None, None)
     log_stats: bool | None = None  #: read once per process
-    statistics: list[int] = attrs.field(factory=lambda: [0] * 6)
+    statistics: list[int] = field(default_factory=lambda: [0] * 6)
 
     #: The handler of each descriptor; the same object for the same descriptor.
-    handlers: dict[str, Handler] = attrs.field(factory=dict)
-    data_handlers: list[Handler] = attrs.field(factory=list)
-    last_state: HandlerEnd = attrs.field(factory=lambda: HandlerEnd(-1, -1, 0, -1))
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    data_handlers: list[Handler] = field(default_factory=list)
+    last_state: HandlerEnd = field(default_factory=lambda: HandlerEnd(-1, -1, 0, -1))
 
     def state(self) -> HandlerEnd:
         """Polling and waiting as they are now."""

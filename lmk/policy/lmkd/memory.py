@@ -1,11 +1,11 @@
 """Reading the kernel's memory files the way lmkd does, from text or from parsed values.
 
-Results are in pages: a kB number is divided by the page size in KiB, as in C.
+Results are in pages: a kB number is divided by the page size in KiB, as in C. Dataclasses as in lmk.policy.lmkd.daemon.
 """
 
 from __future__ import annotations
 
-import attrs
+from dataclasses import dataclass
 
 from lmk.policy.api import FileError, Log, ReadFile, ReadGpuTotal
 from lmk.policy.lmkd.daemon import Daemon, Steps, error
@@ -60,7 +60,7 @@ def saturate(number: int) -> int:
     return min(max(number, INT64_MIN), INT64_MAX)
 
 
-@attrs.define
+@dataclass(slots=True)
 class MemoryInfo:
     """/proc/meminfo in pages, ``logged`` in the order of the killinfo event; ``gpu_kib`` beside it."""
 
@@ -103,7 +103,7 @@ def free_swap_pages(swap_free: int, easy: int, params: LmkdParams, behaviour: Be
     return min(swap_free, available)
 
 
-@attrs.define
+@dataclass(slots=True)
 class VmCounters:
     """The counters of /proc/vmstat lmkd uses; 0 where the kernel has none."""
 
