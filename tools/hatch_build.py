@@ -1,6 +1,8 @@
-"""Build hook: a wheel carries the device programs, stripped and static, under lmk/_data/prebuilt/ARCH/NAME.
+"""Build hook: a wheel carries the device programs, stripped and static, under lmk/_data/prebuilt/ARCH/NAME, and the
+simulator's busy modules compiled, beside their sources.
 
-An editable installation gets none of it: there the programs are built when first needed, from the sources at hand.
+An editable installation gets none of it: there the programs are built when first needed, from the sources at hand, and
+the modules are interpreted. Without a C compiler, or with LMK_PURE_PYTHON=1, a wheel has no compiled modules either.
 """
 
 from __future__ import annotations
@@ -19,12 +21,23 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         """Compile (or take from the cache) and add to the wheel's files."""
         if version == "editable":
             return
-        sys.path.insert(0, self.root)
+        sys.path[:0] = [self.root, str(Path(self.root, "tools"))]
         try:
+            import compile_sim
+
             from lmk.device import native
+            from lmk.resources import cache_dir
         finally:
-            sys.path.remove(self.root)
+            del sys.path[:2]
         for arch in native.PREBUILT_ARCHES:
             for name in native.PROGRAMS:
                 binary: Path = native.build(name, arch)
                 build_data["force_include"][str(binary)] = f"lmk/_data/prebuilt/{arch}/{name}"
+        try:
+            extensions = compile_sim.build(Path(self.root), cache_dir("mypyc"))
+        except compile_sim.CannotCompileError as error:
+            self.app.display_warning(f"{error}: a pure Python wheel, in which lmk sim takes 1.7 times as long")
+            return
+        build_data["force_include"].update({str(path): place for path, place in extensions.items()})
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
