@@ -65,6 +65,7 @@ def one_run(config: str, scenario: str, folder: Path, installation: Installation
     out = folder / "out.json"
     argv = [
         python,
+        "-P",  # whatever lmk lies in the working directory
         "-c",
         "from lmk.cli.main import entry_point; entry_point()",
         "sim",
@@ -173,7 +174,7 @@ def measure(args: argparse.Namespace, installation: Installation) -> dict[str, A
     return {
         "config": args.config,
         "scenario": args.scenario,
-        "cpu_s_median": statistics.median(row["cpu_s"] for row in rows),
+        "cpu_s_median": round(statistics.median(row["cpu_s"] for row in rows), 3),
         "cpu_s_min": min(row["cpu_s"] for row in rows),
         "rss_mib_max": max(row["rss_mib"] for row in rows),
         "limit_s": LIMIT_S,
