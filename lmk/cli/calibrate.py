@@ -30,6 +30,7 @@ from lmk.errors import UserError
 from lmk.live.devices import KINDS, TargetName, check_target, open_device, parse_target
 from lmk.live.session import own_pids
 from lmk.progress import Progress
+from lmk.sim.zone import bounce_bytes
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -97,7 +98,10 @@ def _measure(
         base = load_calibration(find_calibration(EMULATOR if kind == EMULATOR else DEFAULT_NAME))
         samples = measure(device.adb, _arch(device.adb), machine.cpus, progress, passes)
         result = load.finish()
-    memory_bytes = config.memory_bytes if target.kind == "qemu" else None
+    memory_bytes = None
+    if target.kind == "qemu":
+        # The simulator adds bounce buffers itself, where a device has them: they are not of its fixed part.
+        memory_bytes = config.memory_bytes - bounce_bytes(config.memory_bytes, config.arch)
     facts = {
         "kernel": machine.kernel,
         "cpus": machine.cpus,
