@@ -40,7 +40,8 @@ class Derived:
 
 
 def derive(samples: Samples, machine: Machine, base: Calibration, memory_bytes: int | None) -> Derived:
-    """The numbers. ``memory_bytes``: RAM that the device was given, None where nobody knows."""
+    """The numbers. ``memory_bytes``: RAM that the device was given, less bounce buffers; None where nobody
+    knows."""
     found = _Finder(samples, base)
     numbers = {
         number.key: number

@@ -308,7 +308,8 @@ class _Listener(RunListener):
         if pressure is None:
             return
         full_us = pressure.full.total_us if pressure.full else None
-        for level, trigger in self.refused.items():
+        # The newest first, as the kernel tells them (lmk.live.intake).
+        for level, trigger in reversed(self.refused.items()):
             if trigger.offer(t_ns, pressure.some.total_us, full_us):
                 self.inject(api.PressureEvent(level))
 

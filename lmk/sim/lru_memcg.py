@@ -44,9 +44,9 @@ class MemcgLru:
         self._bin = self._bins_left = 0
         self._queue: list[int] = []
         self._left = self._wanted = 0
-        #: How deep this pass looks, and how many pages it has looked at.
+        #: How deep this pass looks, and how many pages the last one or this one has looked at, at first enough.
         self._priority = KSWAPD_PRIORITY
-        self._scanned = 0
+        self._scanned = goal
         #: Groups whose page tables are being walked, and until when: they are rotated after that.
         self._walked: dict[int, int] = {}
         #: Pages of each kind on all lists.
@@ -122,7 +122,7 @@ class MemcgLru:
         self._put(group, old=True)
 
     def begin_pass(self) -> None:
-        """See ``Lru``."""
+        """See ``Lru``: what the pass before looked at no longer counts."""
         self._priority, self._scanned = KSWAPD_PRIORITY, self._goal
         self._end_pass()
 
