@@ -120,7 +120,7 @@ def _rates(found: _Finder, machine: Machine) -> list[Number]:
             lambda s: average(_beyond(s, "pagein", algorithm, "read")).at_least(1),
         ),
         found("touch_ns", "touching pages again", lambda s: s("touch")),
-        found("fork_us", "fork and exec of a static program", lambda s: s("fork"), _NS_PER_US),
+        found("fork_us", "fork, a cgroup of its own, and exec of a static program", lambda s: s("fork"), _NS_PER_US),
         *_reclaim(found, algorithm),
         found("aging_ns", "lru_gen aging a group whose pages are all accessed", lambda s: s("aging")),
         found("zram_overhead_permille", "mm_stat, pages that compress 2.5 times", lambda s: s("zram_overhead")),
@@ -175,6 +175,10 @@ def _reclaim(found: _Finder, algorithm: str) -> list[Number]:
         _first(
             found("reclaim_file_ns", "lru_gen evicting clean file pages", lambda s: s("evict_file")),
             found("reclaim_file_ns", "MADV_PAGEOUT of clean file pages", lambda s: s("pageout_file")),
+        ),
+        _first(
+            found("reclaim_cache_ns", "lru_gen evicting clean file pages that nobody maps", lambda s: s("evict_cache")),
+            found("reclaim_cache_ns", "MADV_PAGEOUT of clean file pages", lambda s: s("pageout_file")),
         ),
         _first(
             found(

@@ -33,18 +33,20 @@ GROUPS: dict[str, int] = {
     "death": 4,
     "system": 2,
 }
+#: Rounds of the group that needs a device to itself: free memory says what it is after.
+_QUIET_GROUP, _QUIET_ROUNDS = "processes", 5
 #: Every group is measured so often, in turns: a device or its host is not equally fast all the time, and rates that are
 #: subtracted from each other must have seen the same of that. In software emulation all of it takes 120 to 160 s.
 PASSES = 3
 _GROUP_S = 60.0
 _PINGS = 60
-#: Samples are asked for as often as lmkd polls under pressure (PSI_POLL_PERIOD_SHORT_MS).
 #: Of zoneinfo's page sets (mm/vmstat.c, zoneinfo_show_print).
 _PAGESET_COUNT = re.compile(r"^ +count: +(\d+)$", re.MULTILINE)
 _PAGE_KIB = 4
 #: Columns of /proc/stat: idle and iowait, and guest time, which user time has in it.
 _IDLE, _GUEST = 3, 8
 _QUIET_S = 3
+#: Samples are asked for as often as lmkd polls under pressure (PSI_POLL_PERIOD_SHORT_MS).
 _BATCH = 60
 _BATCHES = 16
 _PAUSE_S = 0.01
@@ -87,12 +89,14 @@ def measure(adb: AdbDevice, arch: str, cpus: int, progress: Progress, passes: in
     busy ones (shared caches and power; in an emulator, the host's cores).
     """
     program = _push(adb, arch)
-    found = Samples({}, {})
+    quiet = _run_group(adb, program, _QUIET_GROUP, 0, _QUIET_ROUNDS)
+    # Starts of processes are timed beside busy CPUs, like everything else.
+    found = Samples({"process_kib": quiet.values["process_kib"]}, {})
     with _busy(adb, program, cpus - 1):
         turns = [(turn, group) for turn in range(passes) for group in GROUPS]
         for index, (turn, group) in enumerate(turns):
             progress(f"measuring {group}", index / (len(turns) + PASSES))
-            found |= _run_group(adb, program, group, turn)
+            found |= _run_group(adb, program, group, turn, GROUPS[group])
     progress("measuring the way to the helper", len(turns) / (len(turns) + PASSES))
     return found | _way_to_helper(adb, program, cpus)
 
@@ -104,10 +108,9 @@ def _push(adb: AdbDevice, arch: str) -> str:
     return remote
 
 
-def _run_group(adb: AdbDevice, program: str, group: str, turn: int) -> Samples:
+def _run_group(adb: AdbDevice, program: str, group: str, turn: int, rounds: int) -> Samples:
     # The guest's pool of written blocks where there is one; otherwise the program makes a file of its own.
     pool = f"$(ls {shlex.quote(POOL_PATH)} 2>/dev/null)" if group in ("file", "aging") else ""
-    rounds = GROUPS[group]
     # The round that warms up has a number too.
     answer = adb.shell(f"{program} {group} {turn * (rounds + 1)} {rounds} {pool}", timeout_s=_GROUP_S)
     if answer.exit_code != 0:

@@ -87,6 +87,7 @@ class Calibration:
     # -- reclaim
     reclaim_scan_ns: int  #: looking at one page that stays
     reclaim_file_ns: int  #: unmapping and freeing one clean file page
+    reclaim_cache_ns: int  #: freeing one clean file page that nobody maps
     reclaim_anon_ns: int  #: unmapping one anonymous page and storing it, without its compression
     aging_ns: int  #: one accessed page in an MGLRU page table walk
     zram: Mapping[str, ZramCost]

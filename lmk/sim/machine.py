@@ -31,6 +31,10 @@ STEP_MIN_NS = NS_PER_MS // 2
 #: mm/vmscan.c MAX_RECLAIM_RETRIES: after so many fruitless runs kswapd leaves reclaim to the allocators.
 _KSWAPD_FAILURES_MAX = 16
 
+#: kernel/sched/fair.c: busy CPUs are balanced every 16 (sd_init, busy_factor) times their number of milliseconds
+#: (get_sd_balance_interval); of tasks alike one moves at the second try (detach_tasks, nr_balance_failed). Per CPU.
+_BALANCE_NS = 2 * 16 * NS_PER_MS
+
 #: Uptime at which a run begins: a device has booted by then. lmkd ignores limits sent in the first second.
 UPTIME_NS = 10 * NS_PER_S
 
@@ -357,7 +361,12 @@ class Machine:
             crowded = (len(runners) - readers) * WHOLE_TIME + readers * reading > self.cpus * WHOLE_TIME
             demands = [reading if runner.io_waiting else WHOLE_TIME for runner in runners]
             weights = [r.weight for r in runners]
-            lanes = spread([r.lane for r in runners], weights, demands, self.cpus, self.events if crowded else 0)
+            turn = 0
+            if crowded:
+                every_ns = _BALANCE_NS * self.cpus
+                turn = self.now_ns // every_ns
+                limit_ns = min(limit_ns, every_ns - self.now_ns % every_ns)
+            lanes = spread([r.lane for r in runners], weights, demands, self.cpus, turn)
             parts = shares(lanes, weights, demands, self.cpus) if crowded else None
             span_ns = self._span(runners, parts, limit_ns)
             self._direct_now = False

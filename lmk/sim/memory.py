@@ -273,7 +273,7 @@ class Memory:
                     spent += pages * self.swap_ns(region)[0]
                     events.pgsteal_anon += pages
                 else:
-                    spent += pages * calibration.reclaim_file_ns
+                    spent += pages * (calibration.reclaim_file_ns if region.mapped else calibration.reclaim_cache_ns)
                     events.pgsteal_file += pages
             events.pgactivate += batch.kept
             if batch.victims:

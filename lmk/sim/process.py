@@ -245,6 +245,7 @@ class SimProcess:
         for former in region.former:
             part = min(job.pages - there, former.resident)
             if part > 0:
+                former.mapped = True
                 former.touch(part, machine.now_ns)
                 machine.memory.lru.follow(former)
                 there += part

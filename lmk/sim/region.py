@@ -20,6 +20,7 @@ class Region:
         "former",
         "group",
         "kind",
+        "mapped",
         "name",
         "out",
         "out_mark",
@@ -44,6 +45,8 @@ class Region:
         self.out_mark = -1
         #: One page of it in zram.
         self.stored_bytes = stored_bytes
+        #: Whether page tables refer to it; what nobody maps any more is cheaper to evict.
+        self.mapped = True
         #: Pages under page tables that MGLRU's next walk looks at (its Bloom filter).
         self.watched = 0
         self._accessed = 0
@@ -76,6 +79,15 @@ class Region:
         for region in (self, *self.former):
             region.set_accessed(region.accessed(now_ns), now_ns)
             region._period_ns = period_ns
+
+    def unmap(self, now_ns: int) -> None:
+        """The process that mapped this file is gone. Its accessed bits went into PG_referenced (zap_pte_range,
+        folio_mark_accessed), which does not keep a clean file page that nobody maps (folio_check_references)."""
+        for region in (self, *self.former):
+            region._period_ns = 0
+            region.set_accessed(0, now_ns)
+            region.watched = 0
+            region.mapped = False
 
     @property
     def in_use(self) -> bool:

@@ -132,8 +132,9 @@ class Workload:
         self._machine.memory.lru.offline(process.pid)
         if process.busy is not None:
             self._machine.remove_runner(process.busy)
-        for region in (process.hot, *app.files):
-            region.use(0, self._machine.now_ns)
+        process.hot.use(0, self._machine.now_ns)
+        for region in app.files:
+            region.unmap(self._machine.now_ns)
         for region in _watched(app, process):
             del self._region_apps[region]
 

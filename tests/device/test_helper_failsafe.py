@@ -289,6 +289,22 @@ def test_a_lost_connection_is_covered_at_once_and_a_new_host_learns_it(helper: L
                 assert expect(again, ControlConnection)[1].event == ControlEvent.CONNECT
 
 
+def test_a_kill_that_took_longer_than_it_is_waited_for_is_told_whole_to_whoever_comes_later(
+    helper: LocalHelper, proc: ProcRoot
+) -> None:
+    with apps(proc, 900) as (app,):
+        with helper.connect(attrs.evolve(SERVING, failsafe_ms=60_000, reap_timeout_ms=0)) as stream:
+            watch(stream, (app, 900))
+        wait_until(lambda: "fail-safe" in helper.log_file.read_text(), "the fail-safe")
+        proc.press()
+        wait_until(lambda: dead(app), "the kill")
+        time.sleep(0.3)
+        with helper.connect() as again:
+            (kill,) = expect(again, Failsafe)[1].kills
+            assert kill.pid == app.pid and kill.exit_ns > kill.signal_ns
+            assert kill.reap_error != errno.ETIMEDOUT
+
+
 def test_a_kernel_without_triggers_is_polled(tmp_path: Path) -> None:
     proc = ProcRoot(tmp_path / "proc")  # pressure/memory is a plain file: no trigger
     with local_helper(tmp_path, proc_root=proc.path) as helper, apps(proc, 900) as (app,):

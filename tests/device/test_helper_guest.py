@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -206,7 +207,9 @@ def test_without_host_the_failsafe_keeps_the_oom_killer_away(device: QemuGuest, 
                 cached.append(app(stream, device, 200, 910 + number))
         time.sleep(3)
     assert len(kills) >= 3 and kills.keys() <= set(cached)
-    assert all(kill.error == 0 and kill.method == ReapMethod.PROCESS_REAP for kill in kills.values())
+    assert [kill for kill in kills.values() if kill.error or kill.method != ReapMethod.PROCESS_REAP] == []
+    # On a slow host a reap may be told of before it is over.
+    assert all(kill.reap_error in (0, errno.ESRCH, errno.ETIMEDOUT) for kill in kills.values())
     assert "Out of memory: Killed process" not in device.adb.shell("dmesg").stdout
     assert alive(device, front)
 

@@ -64,6 +64,17 @@ static void mount_required(const char *source, const char *target, const char *t
 		boot_error("mount %s (%s): %s", target, type, strerror(-result));
 }
 
+/* favordynmods: a process enters its group without waiting for a grace period of RCU, tens of milliseconds of every app's
+ * start. Android has it so: since 4.9 its kernels do without that wait, mainline's with this option from 6.0 on. */
+static void mount_cgroups(unsigned long flags)
+{
+	static const char usual[] = "nsdelegate,memory_recursiveprot";
+	static const char favoured[] = "nsdelegate,memory_recursiveprot,favordynmods";
+
+	if (mount_at("cgroup2", CGROUP2, "cgroup2", flags, favoured) != 0)
+		mount_required("cgroup2", CGROUP2, "cgroup2", flags, usual);
+}
+
 void boot_mounts(void)
 {
 	const unsigned long safe = MS_NOSUID | MS_NOEXEC | MS_NODEV;
@@ -76,7 +87,7 @@ void boot_mounts(void)
 		boot_error("the kernel has no tracefs");
 	mount_at("debugfs", "/sys/kernel/debug", "debugfs", safe, NULL);
 	mount_at("binder", "/dev/binderfs", "binder", safe, NULL);
-	mount_required("cgroup2", CGROUP2, "cgroup2", safe, "nsdelegate,memory_recursiveprot");
+	mount_cgroups(safe);
 	make_dirs("/dev/socket", 0755);
 	make_dirs("/dev/block", 0755);
 	make_dirs(PROPERTY_DIR, 0755);

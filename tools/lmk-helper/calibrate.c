@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 
 #define SLEEPERS 64
 #define WAKES 50
+#define PATH_BYTES 80
 
 const uint32_t CLASSES[] = { 0, 1000, 1500, 2000, 2500, 3500, 6000 };
 const size_t CLASSES_COUNT = LMK_ARRAY_LEN(CLASSES);
@@ -148,12 +150,46 @@ static void measure_wakes(void)
 	close(wakes.back[1]);
 }
 
-/* A process of our own program, like the app runner's: from the request to its first instruction; 0 or -errno. */
-static pid_t spawn(int out_fd)
+/* A file of the cgroups that the app with this number has to itself. */
+static void group_path(char path[PATH_BYTES], pid_t parent, int index, const char *rest)
 {
-	pid_t pid = fork();
+	snprintf(path, PATH_BYTES, "/sys/fs/cgroup/lmk.birth.%d.%d%s", (int)parent, index, rest);
+}
+
+/* As every app is started: into a cgroup of its own in its user's, with memory accounted. */
+static void enter_own_group(pid_t parent, int index)
+{
+	char path[PATH_BYTES];
+
+	group_path(path, parent, index, "");
+	mkdir(path, 0755);
+	group_path(path, parent, index, "/cgroup.subtree_control");
+	lmk_write_file(AT_FDCWD, path, "+memory", strlen("+memory"));
+	group_path(path, parent, index, "/pid");
+	mkdir(path, 0755);
+	group_path(path, parent, index, "/pid/cgroup.procs");
+	lmk_write_file(AT_FDCWD, path, "0", 1);
+}
+
+static void remove_groups(int count)
+{
+	char path[PATH_BYTES];
+
+	for (int i = 0; i < count; i++) {
+		group_path(path, getpid(), i, "/pid");
+		rmdir(path);
+		group_path(path, getpid(), i, "");
+		rmdir(path);
+	}
+}
+
+/* A process of our own program, like the app runner's: from the request to its first instruction; 0 or -errno. */
+static pid_t spawn(int out_fd, int index)
+{
+	pid_t parent = getpid(), pid = fork();
 
 	if (pid == 0) {
+		enter_own_group(parent, index);
 		dup2(out_fd, 1);
 		execl("/proc/self/exe", "lmk-calibrate", "--born", (char *)NULL);
 		_exit(1);
@@ -161,33 +197,56 @@ static pid_t spawn(int out_fd)
 	return pid;
 }
 
-void measure_system(void)
+/* Starts sleeping processes, and times each start; how many there are. */
+static int start_sleepers(pid_t pids[SLEEPERS])
 {
-	pid_t pids[SLEEPERS];
-	int64_t before_kib, after_kib, born_ns;
+	int64_t born_ns;
 	int ends[2], made = 0;
 
-	measure_wakes();
 	if (pipe(ends) < 0)
-		return;
-	before_kib = free_kib();
+		return 0;
 	for (; made < SLEEPERS; made++) {
 		int64_t begin_ns = lmk_now_ns();
 
-		pids[made] = spawn(ends[1]);
+		pids[made] = spawn(ends[1], made);
 		if (pids[made] < 0 || lmk_read_full(ends[0], &born_ns, sizeof(born_ns)) < 0)
 			break;
 		sample("fork", born_ns - begin_ns);
 	}
-	after_kib = free_kib();
-	if (made)
-		sample("process_kib", (before_kib - after_kib) / made);
-	for (int i = 0; i < made; i++)
-		kill(pids[i], SIGKILL);
-	for (int i = 0; i < made; i++)
-		waitpid(pids[i], NULL, 0);
 	close(ends[0]);
 	close(ends[1]);
+	return made;
+}
+
+static void end_sleepers(const pid_t pids[SLEEPERS], int count)
+{
+	for (int i = 0; i < count; i++)
+		kill(pids[i], SIGKILL);
+	for (int i = 0; i < count; i++)
+		waitpid(pids[i], NULL, 0);
+	remove_groups(count);
+}
+
+void measure_system(void)
+{
+	pid_t pids[SLEEPERS];
+
+	measure_wakes();
+	end_sleepers(pids, start_sleepers(pids));
+}
+
+/* What free memory shows of them, while nobody else changes it. */
+void measure_processes(void)
+{
+	int64_t before_kib = free_kib();
+	pid_t pids[SLEEPERS];
+	int made = start_sleepers(pids);
+
+	if (made)
+		sample("process_kib", (before_kib - free_kib()) / made);
+	end_sleepers(pids, made);
+	/* Removed groups give their memory back a little later. */
+	lmk_sleep_ns(NS_PER_S);
 }
 
 static int born(void)
@@ -216,6 +275,8 @@ static int run_group(const char *group, const char *path, uint64_t round)
 		measure_death();
 	else if (strcmp(group, "system") == 0)
 		measure_system();
+	else if (strcmp(group, "processes") == 0)
+		measure_processes();
 	else
 		return -EINVAL;
 	return 0;
@@ -228,7 +289,7 @@ int main(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "--born") == 0)
 		return born();
 	if (argc < 4 || lmk_parse_i64(argv[2], &first) < 0 || lmk_parse_i64(argv[3], &rounds) < 0 || first < 0 || rounds < 1) {
-		fprintf(stderr, "usage: lmk-calibrate memory|swap|aging|file|zram|death|system FIRST ROUNDS [FILE]\n");
+		fprintf(stderr, "usage: lmk-calibrate memory|swap|aging|file|zram|death|system|processes FIRST ROUNDS [FILE]\n");
 		return 2;
 	}
 	/* Children that are killed or gone, and readers that left, are told of by return values. */

@@ -40,5 +40,6 @@ void measure_file(const char *path, uint64_t round);
 void measure_zram(uint64_t round);
 void measure_death(void);
 void measure_system(void);
+void measure_processes(void);
 
 #endif

@@ -309,7 +309,7 @@ void failsafe_host_gone(void);
 void failsafe_triggered(void);
 int failsafe_arm(void);
 int64_t failsafe_tick(int64_t now_ns);
-void failsafe_kill_story(uint32_t failsafe_index, uint8_t method, int32_t reap_error, int64_t exit_ns);
+void failsafe_kill_story(uint32_t index, const struct wire_failsafe_kill *told);
 /* Starts stopped services and registers everything with them; stop: end the helper afterwards. */
 void failsafe_handback(uint32_t stop_request_id, bool stop);
 

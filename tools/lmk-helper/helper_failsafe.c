@@ -235,13 +235,16 @@ static void try_kill(int64_t now_ns)
 	}
 }
 
-void failsafe_kill_story(uint32_t index, uint8_t method, int32_t reap_error, int64_t exit_ns)
+void failsafe_kill_story(uint32_t index, const struct wire_failsafe_kill *told)
 {
-	if (index >= shared->failsafe_kill_count)
+	struct wire_failsafe_kill *kill = &shared->failsafe_kills[index];
+
+	/* The record may be another kill's by now: this one was reported already. */
+	if (index >= shared->failsafe_kill_count || kill->pid != told->pid || kill->signal_ns != told->signal_ns)
 		return;
-	shared->failsafe_kills[index].method = method;
-	shared->failsafe_kills[index].reap_error = reap_error;
-	shared->failsafe_kills[index].exit_ns = exit_ns;
+	kill->method = told->method;
+	kill->reap_error = told->reap_error;
+	kill->exit_ns = told->exit_ns;
 }
 
 static bool killing(void)

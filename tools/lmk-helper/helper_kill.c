@@ -22,6 +22,7 @@ struct kill_slot {
 	uint32_t id, generation, failsafe_index;
 	int64_t percpu_pages_before;
 	int pidfd, group_fd;		/* group_fd: until it is handed over; -1 none */
+	uint8_t asked;			/* how the reapers were asked to free it */
 	bool used, reap_done, measure_done, told;
 };
 
@@ -145,6 +146,7 @@ static void hand_to_reapers(struct kill_slot *slot, const struct kill_wish *wish
 		.free_pages_before = slot->story.free_pages_before, .signal_ns = slot->story.signal_ns,
 	};
 
+	slot->asked = wish->method == REAP_AUTO ? reaper_best_method() : wish->method;
 	if (reaper_queue(&job) != 0) {
 		if (job.group_fd >= 0) {
 			/* The signal was left to the thread that now has no job. */
@@ -254,14 +256,28 @@ int kill_now(const struct kill_wish *wish, struct wire_signalled *ret_signalled)
 	return error;
 }
 
+/* The fail-safe's story may be waiting for a host: what comes late, after long enough, still belongs to it. */
+static void tell_failsafe(const struct kill_slot *slot)
+{
+	const struct wire_killed *story = &slot->story;
+	struct wire_failsafe_kill told = { .pid = story->pid, .signal_ns = story->signal_ns, .method = story->method,
+					   .reap_error = story->reap_error, .exit_ns = story->exit_ns };
+
+	if (!slot->failsafe_index)
+		return;
+	if (!slot->reap_done) {
+		told.method = slot->asked;
+		told.reap_error = ETIMEDOUT;
+	}
+	failsafe_kill_story(slot->failsafe_index - 1, &told);
+}
+
 static void tell(struct kill_slot *slot)
 {
 	struct out *out;
 
 	slot->told = true;
-	if (slot->failsafe_index)
-		failsafe_kill_story(slot->failsafe_index - 1, slot->story.method, slot->story.reap_error,
-				    slot->story.exit_ns);
+	tell_failsafe(slot);
 	if (slot->id == 0)
 		return;
 	out = host_begin(MSG_KILLED, slot->id);
@@ -277,6 +293,8 @@ static void advance(struct kill_slot *slot)
 
 	if (over && !slot->told)
 		tell(slot);
+	else if (over)
+		tell_failsafe(slot);
 	if (over)
 		release(slot);
 }
