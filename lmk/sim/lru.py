@@ -56,12 +56,12 @@ class Lru(Protocol):
     def follow(self, region: Region) -> None:
         """The region's accessed bits are about to change."""
 
-    def isolate(self, want: int, *, anon: int, priority: int, now_ns: int) -> Batch:
-        """Choose about ``want`` pages to evict, all of one kind, and take them off the lists; no more than ``anon`` if
-        they are anonymous (0: there is no swap for them)."""
+    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:
+        """Look at about ``want`` pages, all of one kind, and take those off the lists that nobody uses; no more than
+        ``anon`` if they are anonymous (0: there is no swap for them)."""
 
-    def begin_pass(self) -> None:
-        """kswapd was woken."""
+    def begin_pass(self, *, kswapd: bool) -> None:
+        """kswapd was woken, or an allocation begins to reclaim."""
 
     def counts(self, kind: int) -> tuple[int, int]:
         """Active and inactive pages as /proc/meminfo reports them."""

@@ -90,7 +90,7 @@ class ClassicLru:
     def offline(self, group: int) -> None:
         """See ``Lru``: there are no groups here."""
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, *, kswapd: bool) -> None:
         """See ``Lru``: there is but one group."""
 
     def counts(self, kind: int) -> tuple[int, int]:
@@ -121,7 +121,7 @@ class ClassicLru:
         if region.kind == ANON:
             self._note_cost(ANON, pages)
 
-    def isolate(self, want: int, *, anon: int, priority: int, now_ns: int) -> Batch:  # noqa: ARG002
+    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002
         """See ``Lru``."""
         batch = Batch()
         can_swap = anon > 0

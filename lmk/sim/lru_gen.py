@@ -16,9 +16,6 @@ _MIN_LRU_BATCH = 64
 _MAX_LRU_BATCH = 64 * _MIN_LRU_BATCH
 #: PTRS_PER_PTE: what one page table maps.
 _TABLE_PAGES = 512
-#: isolate_folios takes 64 pages (MIN_LRU_BATCH), then each is looked at with the 64 page table entries around it
-#: (lru_gen_look_around), of which 32 lie ahead of the last: one page is spared unseen, and sorted later, for two seen.
-_BATCH_PER_AHEAD = 2
 
 
 class GenerationLru:
@@ -98,7 +95,7 @@ class GenerationLru:
         """See ``Lru``: these are the lists of that group."""
         self._removed = True
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, *, kswapd: bool) -> None:
         """See ``Lru``: there is but one group."""
 
     def counts(self, kind: int) -> tuple[int, int]:
@@ -126,7 +123,7 @@ class GenerationLru:
         """See ``Lru``."""
         self._evicted[region.kind] += pages
 
-    def isolate(self, want: int, *, anon: int, priority: int, now_ns: int) -> Batch:
+    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:
         """See ``Lru``."""
         batch = Batch()
         swappiness = self._swappiness if anon else 0
@@ -330,8 +327,9 @@ class GenerationLru:
         return FILE if left <= right else ANON
 
     def _scan(self, kind: int, want: int, now_ns: int, batch: Batch) -> bool:
-        """scan_folios and folio_check_references: what was accessed goes to the youngest generation, together with what
-        else was accessed around it (lru_gen_look_around). Returns whether it found anything but pages to sort."""
+        """scan_folios and folio_check_references: of so many pages looked at those accessed go to the youngest
+        generation. What else was accessed around one of them (lru_gen_look_around: as many pages as are isolated at
+        once) is mostly of the same batch, and kept with it. Returns whether it found anything but pages to sort."""
         seq = self._min[kind]
         if seq + _MIN_NR_GENS > self._max:
             return False
@@ -348,31 +346,22 @@ class GenerationLru:
         while want > 0 and bucket:
             region = next(iter(bucket))
             held = bucket[region]
+            looked = held if held < want else want
+            met = 0
             accessed = region.accessed(now_ns)
             if accessed:
                 resident = region.resident
-                spared = min(held, -(-held * accessed // resident))
-                # Between as many old pages as are wanted lie so many; without any, as many are looked at.
-                old = resident - accessed
-                among = -(-want * accessed // old) if old else want + want // _BATCH_PER_AHEAD
-                if among < spared:
-                    spared = among
-                region.set_accessed(accessed - spared, now_ns)
-                region.watched = min(resident, region.watched + spared)
+                met = -(-looked * accessed // resident)
+                region.set_accessed(accessed - met, now_ns)
+                region.watched = min(resident, region.watched + met)
                 self._young[region] = None
-                self._cut(region, seq, spared)
-                self._put(region, self._max, spared)
-                batch.kept += spared
-                met = spared - spared // (_BATCH_PER_AHEAD + 1)
+                self._cut(region, seq, met)
+                self._put(region, self._max, met)
+                batch.kept += met
                 batch.met += met
-                self._refilled += spared - met
-                held -= spared
-                if not old:
-                    want -= met
-                    continue
-            taken = min(held, want)
-            if taken:
-                self._cut(region, seq, taken)
-                batch.victims.append((region, taken))
-                want -= taken
+            want -= looked
+            looked -= met
+            if looked:
+                self._cut(region, seq, looked)
+                batch.victims.append((region, looked))
         return found

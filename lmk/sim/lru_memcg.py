@@ -8,9 +8,9 @@ that had to be aged is low on cold pages and moves to the young ones, which are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from lmk.sim.lru import KSWAPD_PRIORITY, Batch, Lru
+from lmk.sim.lru import KSWAPD_PRIORITY, SWAP_CLUSTER_MAX, Batch, Lru
 from lmk.sim.region import ANON, FILE, Region
 
 #: MEMCG_NR_BINS, and how many bits choose one.
@@ -18,6 +18,24 @@ _BIN_BITS = 3
 _BINS = 1 << _BIN_BITS
 #: MIN_LRU_BATCH: what is isolated at once.
 _BATCH_PAGES = 64
+
+
+class _Pass:
+    """A way round the old groups: the bin it is at, and how many follow; groups still to be visited there; what is left
+    of the visit of the first of them, and of what the pass is to reclaim."""
+
+    __slots__ = ("bin", "bins_left", "left", "priority", "queue", "wanted")
+
+    def __init__(self) -> None:
+        self.bin = self.bins_left = 0
+        self.queue: list[int] = []
+        self.left = self.wanted = 0
+        self.priority = KSWAPD_PRIORITY
+
+    def end(self) -> None:
+        """The next group is that of another pass."""
+        self.bins_left = self.left = 0
+        self.queue = []
 
 
 class MemcgLru:
@@ -28,7 +46,6 @@ class MemcgLru:
         self._make = make
         self._goal = goal
         self._groups: dict[int, Lru] = {}
-        #: get_random_u32_below(MEMCG_NR_BINS)
         self._draw = draw
         self._old: list[list[int]] = [[] for _ in range(_BINS)]
         self._young: list[list[int]] = [[] for _ in range(_BINS)]
@@ -39,13 +56,9 @@ class MemcgLru:
         self._offline: set[int] = set()
         #: Groups that were put to the tail of a bin for one more visit (MEMCG_LRU_TAIL).
         self._retried: set[int] = set()
-        #: kswapd's pass: the bin it is at, and how many follow; groups still to be visited there; what is left of the
-        #: visit of the first of them, and of the goal.
-        self._bin = self._bins_left = 0
-        self._queue: list[int] = []
-        self._left = self._wanted = 0
-        #: How deep this pass looks, and how many pages the last one or this one has looked at, at first enough.
-        self._priority = KSWAPD_PRIORITY
+        #: kswapd's own, which goes on, and that of whoever reclaims directly.
+        self._kswapd, self._direct = _Pass(), _Pass()
+        #: How many pages kswapd's last pass, or this one, has looked at; at first enough.
         self._scanned = goal
         #: Groups whose page tables are being walked, and until when: they are rotated after that.
         self._walked: dict[int, int] = {}
@@ -98,22 +111,15 @@ class MemcgLru:
         """See ``Lru``."""
         self._group(region).note_reclaimed(region, pages)
 
-    def isolate(self, want: int, *, anon: int, priority: int, now_ns: int) -> Batch:
+    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:
         """See ``Lru``: a batch of the group whose turn it is, or of the next one that has anything."""
         if self._walked:
             self._end_walks(now_ns)
-        if priority == KSWAPD_PRIORITY:
-            return self._go_on(want, anon, now_ns)
-        for key in self._from_random_bin():
-            if key not in self._olds:
-                continue
-            batch = Batch()
-            if self._to_scan(key, anon, priority):
-                batch = self._take(key, min(want, _BATCH_PAGES), anon, priority, now_ns)
-            self._rotate(key, batch, anon, priority, now_ns)
-            if not batch.empty:
-                return batch
-        return Batch()
+        run = self._kswapd
+        if not kswapd:
+            run = self._direct
+            run.priority = priority
+        return self._go_on(run, want, anon, now_ns)
 
     def online(self, group: int) -> None:
         """See ``Lru``; lru_gen_online_memcg: last in a bin of the old ones. What reclaim passes by while there is
@@ -121,14 +127,13 @@ class MemcgLru:
         self._groups[group] = self._make()
         self._put(group, old=True)
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, *, kswapd: bool) -> None:
         """See ``Lru``: what the pass before looked at no longer counts."""
-        self._priority, self._scanned = KSWAPD_PRIORITY, self._goal
-        self._end_pass()
-
-    def _end_pass(self) -> None:
-        self._bins_left = self._left = 0
-        self._queue = []
+        if kswapd:
+            self._kswapd.priority, self._scanned = KSWAPD_PRIORITY, self._goal
+            self._kswapd.end()
+        else:
+            self._begin(self._direct, SWAP_CLUSTER_MAX)
 
     def offline(self, group: int) -> None:
         """See ``Lru``; lru_gen_offline_memcg (MEMCG_LRU_OLD): first in a bin of the old ones."""
@@ -141,48 +146,65 @@ class MemcgLru:
             else:
                 self._forget(group)
 
-    def _go_on(self, want: int, anon: int, now_ns: int) -> Batch:
-        """kswapd's pass goes on where it stopped, or begins anew."""
+    def _go_on(self, run: _Pass, want: int, anon: int, now_ns: int) -> Batch:
+        """A pass goes on where it stopped. kswapd's begins anew when it is over; an allocation's does when it has what it
+        wants (the next allocation's, then), and has failed when it has been everywhere without that."""
         for _ in range(2 * (len(self._groups) + _BINS)):
-            if not self._queue:
-                self._next_bin()
+            if not run.queue:
+                if not self._next_bin(run):
+                    break
                 continue
-            key = self._queue[0]
+            key = run.queue[0]
             batch = Batch()
             if key in self._olds:
-                if self._left <= 0:
-                    self._left = self._to_scan(key, anon, self._priority)
-                if self._left > 0:
-                    batch = self._take(key, min(want, self._left), anon, self._priority, now_ns)
-                    self._left -= batch.pages + batch.kept
-                    self._wanted -= batch.pages
-                    self._scanned += batch.pages + batch.met
-            if batch.empty or batch.aged or self._left <= 0:
-                self._left = 0
-                self._queue.pop(0)
+                if run.left <= 0:
+                    run.left = self._to_scan(key, anon, run.priority)
+                if run.left > 0:
+                    # evict_folios isolates a batch, whatever is wanted of it
+                    looked = min(want if run is self._kswapd else _BATCH_PAGES, run.left)
+                    batch = self._take(key, looked, anon, run, now_ns)
+                    run.left -= batch.pages + batch.kept
+                    run.wanted -= batch.pages
+            if batch.empty or batch.aged or run.left <= 0:
+                run.left = 0
+                run.queue.pop(0)
                 if key in self._olds:
-                    self._rotate(key, batch, anon, self._priority, now_ns)
-            if self._wanted <= 0:
-                self._end_pass()
+                    self._rotate(key, batch, anon, run.priority, now_ns)
+            if run.wanted <= 0:
+                if run is self._direct:
+                    self._begin(run, SWAP_CLUSTER_MAX)
+                else:
+                    run.end()
             if not batch.empty:
                 return batch
         return Batch()
 
-    def _next_bin(self) -> None:
-        if self._bins_left:
-            self._bins_left -= 1
-            self._bin = (self._bin + 1) % _BINS
+    def _next_bin(self, run: _Pass) -> bool:
+        if run.bins_left:
+            run.bins_left -= 1
+            run.bin = (run.bin + 1) % _BINS
+        elif run is self._direct:
+            return False
         else:
             if self._scanned < self._goal:
                 # balance_pgdat, kswapd_shrink_node: what looked at less than was wanted looks deeper the next time;
                 # after the last priority kswapd begins anew.
-                self._priority = self._priority - 1 or KSWAPD_PRIORITY
+                run.priority = run.priority - 1 or KSWAPD_PRIORITY
             self._scanned = 0
-            self._bin, self._bins_left, self._wanted = self._draw(_BIN_BITS), _BINS - 1, self._goal
-        self._queue = list(self._old[self._bin])
+            self._begin(run, self._goal)
+        run.queue = list(self._old[run.bin])
+        return True
 
-    def _take(self, key: int, want: int, anon: int, priority: int, now_ns: int) -> Batch:
-        batch = self._groups[key].isolate(want, anon=anon, priority=priority, now_ns=now_ns)
+    def _begin(self, run: _Pass, wanted: int) -> None:
+        """get_random_u32_below(MEMCG_NR_BINS)"""
+        run.bin, run.bins_left, run.left, run.wanted = self._draw(_BIN_BITS), _BINS - 1, 0, wanted
+        run.queue = list(self._old[run.bin])
+
+    def _take(self, key: int, want: int, anon: int, run: _Pass, now_ns: int) -> Batch:
+        kswapd = run is self._kswapd
+        batch = self._groups[key].isolate(want, anon=anon, priority=run.priority, kswapd=kswapd, now_ns=now_ns)
+        if kswapd:
+            self._scanned += batch.pages + batch.met
         if batch.victims:
             self._totals[batch.victims[0][0].kind] -= batch.pages
         return batch
@@ -199,12 +221,6 @@ class MemcgLru:
         return group.total(FILE) + (group.total(ANON) if anon else 0)
 
     # ---- bins
-
-    def _from_random_bin(self) -> Iterator[int]:
-        """The old ones in the order of a pass; who moves to a later bin comes up again there."""
-        first = self._draw(_BIN_BITS)
-        for place in range(first, first + _BINS):
-            yield from list(self._old[place % _BINS])
 
     def _end_walks(self, now_ns: int) -> None:
         for key in [key for key, until_ns in self._walked.items() if until_ns <= now_ns]:
@@ -246,8 +262,9 @@ class MemcgLru:
         place = (self._old if old else self._young)[number]
         place.insert(0 if first else len(place), key)
         self._bins[key] = place
-        if old and not first and number == self._bin and self._queue:
-            self._queue.append(key)
+        for run in (self._kswapd, self._direct):
+            if old and not first and number == run.bin and run.queue:
+                run.queue.append(key)
         if old:
             self._olds.add(key)
         else:

@@ -93,7 +93,7 @@ class Kswapd:
         """wakeup_kswapd: unless it has given up."""
         if not self.awake and self._failures < _KSWAPD_FAILURES_MAX:
             self.awake = True
-            machine.memory.lru.begin_pass()
+            machine.memory.lru.begin_pass(kswapd=True)
             machine.memory.events.pageoutrun += 1
             machine.memory.revision += 1
             machine.add_runner(self)

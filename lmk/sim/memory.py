@@ -249,16 +249,18 @@ class Memory:
     ) -> tuple[int, int]:
         """Evict until ``want`` pages are freed or the budget is spent; (pages reclaimed, nanoseconds). ``priority`` is
         that of direct reclaim."""
+        calibration, lru, events = self.calibration, self.lru, self.events
         if kswapd:
             priority = KSWAPD_PRIORITY
-        calibration, lru, events = self.calibration, self.lru, self.events
+        else:
+            lru.begin_pass(kswapd=False)
         reclaimed = spent = scanned = aged = 0
         for _ in range(_STEPS_MAX):
             part = min(want - reclaimed, _BATCH_PAGES, (budget_ns - spent) // calibration.reclaim_file_ns + 1)
             if part <= 0:
                 break
             anon = self._swappable((budget_ns - spent) // self.usual_swap_out_ns + 1)
-            batch = lru.isolate(part, anon=anon, priority=priority, now_ns=now_ns + spent)
+            batch = lru.isolate(part, anon=anon, priority=priority, kswapd=kswapd, now_ns=now_ns + spent)
             spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns
             aged += batch.aged
             if batch.empty or aged > _AGED_MAX:

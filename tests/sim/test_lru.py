@@ -39,7 +39,7 @@ def evict(lru: Lru, want: int, now_ns: int, *, can_swap: bool = True) -> dict[st
     gone: dict[str, int] = {}
     idle = 0
     while want > 0 and idle < 50:
-        batch = lru.isolate(want, anon=want if can_swap else 0, priority=KSWAPD_PRIORITY, now_ns=now_ns)
+        batch = lru.isolate(want, anon=want if can_swap else 0, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=now_ns)
         for region, pages in batch.victims:
             region.resident -= pages
             region.out += pages
@@ -165,7 +165,7 @@ def test_who_looks_from_earlier_in_the_same_step_sees_no_negative_bits() -> None
 def age(lru: GenerationLru, now_ns: int) -> int:
     """Let the lists age until a walk has taken place; the accessed pages that it came across."""
     for _ in range(200):
-        batch = lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=now_ns)
+        batch = lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=now_ns)
         for region, pages in batch.victims:
             region.resident -= pages
         if batch.aged:
@@ -196,7 +196,7 @@ def test_reclaim_tells_the_next_walk_where_it_met_accessed_pages() -> None:
     age(lru, 0)
     region = Region("app", ANON, 4096)
     grow(lru, region, 4096)
-    batches = (lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=0) for _ in range(20))
+    batches = (lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=0) for _ in range(20))
     kept = next(batch.kept for batch in batches if batch.met)
     assert region.watched == kept > 0 and region.accessed(0) == 4096 - kept
     region.touch(region.resident, 0)
@@ -210,7 +210,7 @@ def test_reclaim_looks_no_further_than_for_what_it_wants() -> None:
     age(lru, 0)
     age(lru, 0)
     region.touch(1024, 0)
-    batches = (lru.isolate(96, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=0) for _ in range(9))
+    batches = (lru.isolate(96, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=0) for _ in range(9))
     batch = next(batch for batch in batches if batch.victims)
     # One page in four is in use; of those, two in three are looked at one by one, the third beside another.
     assert (batch.pages, batch.kept, batch.met, lru.refilled) == (96, 32, 22, 10)
@@ -220,8 +220,8 @@ def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
     aged: list[int] = []
 
     class Logged(GenerationLru):
-        def isolate(self, want: int, *, anon: int, priority: int, now_ns: int) -> Batch:
-            batch = super().isolate(want, anon=anon, priority=priority, now_ns=now_ns)
+        def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:
+            batch = super().isolate(want, anon=anon, priority=priority, kswapd=kswapd, now_ns=now_ns)
             if batch.aged:
                 aged.append(groups.index(self))
             return batch
@@ -237,7 +237,7 @@ def test_a_removed_group_is_aged_twice_before_its_turn_is_over() -> None:
         grow(lru, Region(f"app{group}", ANON, 500, group=group), 500)
     lru.offline(1)
     while len(aged) < 4:
-        lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=0)
+        lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=0)
     # All have to be aged; only the one that was removed comes up again in the same round.
     assert sorted(aged) == [0, 1, 1, 2]
 
@@ -253,7 +253,7 @@ def test_a_removed_group_is_taken_whole_however_its_generations_are_filled() -> 
         if removed:
             lru.offline(0)
         # The first visit finds the oldest generation empty.
-        return any(lru.isolate(32, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=0).aged for _ in range(2))
+        return any(lru.isolate(32, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=0).aged for _ in range(2))
 
     # 64 of 4096 pages lie in the oldest generation: get_nr_to_scan has the group of a living app aged.
     assert next_is_aging(removed=False)
@@ -274,8 +274,8 @@ def test_what_is_not_touched_again_is_cold_after_two_walks() -> None:
 def test_direct_reclaim_ages_nothing_before_it_has_found_nothing() -> None:
     lru = GenerationLru(100)
     grow(lru, Region("app", ANON, 4096), 4096)
-    assert lru.isolate(64, anon=10**6, priority=DEF_PRIORITY, now_ns=0).empty
-    assert lru.isolate(64, anon=10**6, priority=DEF_PRIORITY - 1, now_ns=0).aged
+    assert lru.isolate(64, anon=10**6, priority=DEF_PRIORITY, kswapd=False, now_ns=0).empty
+    assert lru.isolate(64, anon=10**6, priority=DEF_PRIORITY - 1, kswapd=False, now_ns=0).aged
 
 
 def cold_group(lru: MemcgLru, group: int, pages: int) -> Region:
@@ -290,8 +290,8 @@ def test_direct_reclaim_takes_nothing_from_small_groups() -> None:
     small, large = cold_group(lru, 0, 4095), cold_group(lru, 1, 4096)
     # Aged twice all of it is cold.
     while sum(lru.counts(FILE)[1:]) < 8191:
-        assert not lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=0).victims
-    found = [lru.isolate(32, anon=10**6, priority=DEF_PRIORITY, now_ns=0).victims for _ in range(20)]
+        assert not lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=0).victims
+    found = [lru.isolate(32, anon=10**6, priority=DEF_PRIORITY, kswapd=False, now_ns=0).victims for _ in range(20)]
     assert {region for victims in found for region, _ in victims} == {large}
     assert small.resident == 4095
 
@@ -300,7 +300,7 @@ def test_a_group_that_is_passed_by_while_it_is_empty_counts_as_young() -> None:
     lru = MemcgLru(lambda: GenerationLru(100), GOAL, Random(0).getrandbits)
     old = cold_group(lru, 0, 20_000)
     while not lru.counts(FILE)[1]:
-        lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=0)
+        lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=0)
     lru.online(1)
     gone = evict(lru, 4000, 0)
     new = cold_group(lru, 1, 20_000)
@@ -314,11 +314,11 @@ def test_who_comes_while_a_group_is_walked_keeps_the_rest_of_it_young() -> None:
     region = Region("app", ANON, 4096)
     grow(lru, region, 4096)
     # min_seq goes up first
-    while not (batch := lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, now_ns=0)).aged:
+    while not (batch := lru.isolate(64, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=0)).aged:
         pass
     assert (batch.walked, batch.until_ns) == (4096, 4096_000)
     # A quarter of the pages are behind the walker when direct reclaim comes, and finds nobody left to walk.
-    other = lru.isolate(64, anon=10**6, priority=DEF_PRIORITY - 1, now_ns=1024_000)
+    other = lru.isolate(64, anon=10**6, priority=DEF_PRIORITY - 1, kswapd=False, now_ns=1024_000)
     assert other.aged and not other.walked
     age(lru, 5_000_000)
     # What the first had behind it is cold now; the rest was put into the generation after it.
