@@ -186,7 +186,8 @@ class GenerationLru:
             return
         new = self._max + 1
         self._walk = []
-        for region in list(self._young):
+        # By address: what is mapped later lies lower, and an app maps its files after its arena (apprunner_app.c).
+        for region in sorted(self._young, key=lambda region: -region.kind):
             accessed = region.accessed(now_ns)
             seen = self._seen(region, accessed)
             if seen:

@@ -24,6 +24,7 @@ from lmk.sim.zram import Zram
 
 #: Pages of one aggregated step of reclaim; the kernel's own steps are SWAP_CLUSTER_MAX or 64.
 _BATCH_PAGES = 512
+_BATCH_PAGES_MIN = 64
 #: Bounds a single call: steps that only move pages between generations cost time but free nothing.
 _STEPS_MAX = 64
 #: Agings within one call: one that must be, and one for what the first found cold.
@@ -256,10 +257,10 @@ class Memory:
             lru.begin_pass(kswapd=False)
         reclaimed = spent = scanned = aged = 0
         for _ in range(_STEPS_MAX):
-            part = min(want - reclaimed, _BATCH_PAGES, (budget_ns - spent) // calibration.reclaim_file_ns + 1)
-            if part <= 0:
+            if reclaimed >= want or spent >= budget_ns:
                 break
-            anon = self._swappable((budget_ns - spent) // self.usual_swap_out_ns + 1)
+            part = min(_BATCH_PAGES, max(_BATCH_PAGES_MIN, (budget_ns - spent) // calibration.reclaim_file_ns))
+            anon = self._swappable(max(_BATCH_PAGES_MIN, (budget_ns - spent) // self.usual_swap_out_ns))
             batch = lru.isolate(part, anon=anon, priority=priority, kswapd=kswapd, now_ns=now_ns + spent)
             spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns
             aged += batch.aged
