@@ -22,7 +22,8 @@ from lmk.units import GIB, MIB
 
 #: Path of the pool as the guest sees it.
 POOL_PATH = "/data/lmk/filepool"
-POOL_BYTES = 3 * GIB
+#: Room for the files of all apps of a 4 GB phone (app-switching wants 4.3 GiB): where they do not fit, apps share pages.
+POOL_BYTES = 4608 * MIB
 FREE_BYTES = 512 * MIB
 _BLOCK_BYTES = MIB
 _LAYOUT = "4"
@@ -65,8 +66,8 @@ def build_data_disk(progress: Progress = silent, pool_bytes: int = POOL_BYTES, f
         subproc.run(argv, timeout_s=_TIMEOUT_S, env=environment)
         _fix_times(draft, environment)
         draft.replace(path)
-    # Disks of earlier layouts are gigabytes; a guest that still runs on one keeps it open.
-    for stale in path.parent.glob(f"data-*-{pool_bytes // MIB}m.ext4"):
+    # Disks of earlier layouts and sizes are gigabytes; a guest that still runs on one keeps it open.
+    for stale in path.parent.glob("data-*m.ext4"):
         if stale != path:
             stale.unlink(missing_ok=True)
     return path

@@ -22,7 +22,7 @@ from lmk.sim.region import ANON, FILE, Region
 from lmk.sim.zone import PAGE_KIB, Zones, reserved_bytes
 from lmk.sim.zram import Zram
 
-#: Pages of one aggregated step of reclaim; the kernel's own steps are SWAP_CLUSTER_MAX or 64.
+#: Pages of one aggregated step of reclaim. The kernel isolates MIN_LRU_BATCH at once, however little is wanted of them.
 _BATCH_PAGES = 512
 _BATCH_PAGES_MIN = 64
 #: Bounds a single call: steps that only move pages between generations cost time but free nothing.
@@ -248,8 +248,8 @@ class Memory:
     def reclaim(
         self, want: int, budget_ns: int, *, kswapd: bool, now_ns: int, priority: int = DEF_PRIORITY
     ) -> tuple[int, int]:
-        """Evict until ``want`` pages are freed or the budget is spent; (pages reclaimed, nanoseconds). ``priority`` is
-        that of direct reclaim."""
+        """Evict until ``want`` pages are freed or the budget is spent, by a batch more at most; (pages reclaimed,
+        nanoseconds). ``priority`` is that of direct reclaim."""
         calibration, lru, events = self.calibration, self.lru, self.events
         if kswapd:
             priority = KSWAPD_PRIORITY
@@ -259,7 +259,8 @@ class Memory:
         for _ in range(_STEPS_MAX):
             if reclaimed >= want or spent >= budget_ns:
                 break
-            part = min(_BATCH_PAGES, max(_BATCH_PAGES_MIN, (budget_ns - spent) // calibration.reclaim_file_ns))
+            part = min(want - reclaimed, (budget_ns - spent) // calibration.reclaim_file_ns)
+            part = min(_BATCH_PAGES, max(_BATCH_PAGES_MIN, part))
             anon = self._swappable(max(_BATCH_PAGES_MIN, (budget_ns - spent) // self.usual_swap_out_ns))
             batch = lru.isolate(part, anon=anon, priority=priority, kswapd=kswapd, now_ns=now_ns + spent)
             spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns

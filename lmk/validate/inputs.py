@@ -16,6 +16,7 @@ from lmk.config.scenario import Scenario
 from lmk.config.timeline import Timeline, compile_timeline, timeline_text
 from lmk.device.native import content_key
 from lmk.errors import UserError
+from lmk.guest.datadisk import POOL_BYTES
 from lmk.policy.api import Policy
 from lmk.policy.registry import make_policy
 from lmk.policy.scheduled import Schedule, ScheduledPolicy
@@ -47,6 +48,7 @@ class Input:
         device = attrs.evolve(self.config, sources=(), description="")
         parts = [repr(device), timeline_text(self.timeline), str(self.from_ms)]
         parts += [repr(self.again)] if self.again is not None else []
+        parts += [str(POOL_BYTES)]
         parts += [content_key(name, self.config.arch) for name in ("lmk-helper", "lmk-apprunner", "lmk-guest")]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

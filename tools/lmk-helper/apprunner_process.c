@@ -102,7 +102,6 @@ static void __attribute__((noreturn)) be_born(const struct run *run, const struc
 		_exit(125);
 	setsid();
 	cgroup_enter(&run->roots, process_group(plan), plan->uid);
-	setpriority(PRIO_PROCESS, 0, 0);
 	if (plan->pinned_kib)
 		setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	/* Above the two fixed numbers first, so that neither overwrites the other. */
@@ -185,6 +184,8 @@ int process_spawn(struct run *run, int index)
 		return -error;
 	}
 	write_adj(pid, birth.adj);
+	/* Not ours. From here, too: what send_adj sets later must not be undone by a child that takes its time. */
+	setpriority(PRIO_PROCESS, (id_t)pid, 0);
 	send(ends[0], "", 1, MSG_NOSIGNAL);
 	*process = (struct process){
 		.pid = pid,
