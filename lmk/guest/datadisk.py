@@ -22,7 +22,7 @@ from lmk.units import GIB, MIB
 
 #: Path of the pool as the guest sees it.
 POOL_PATH = "/data/lmk/filepool"
-#: Room for the files of all apps of a 4 GB phone (app-switching wants 4.3 GiB): where they do not fit, apps share pages.
+#: Room for the files of all apps of a 4 GB phone (app-switching: 4.3 GiB): where they do not fit, apps share pages.
 POOL_BYTES = 4608 * MIB
 FREE_BYTES = 512 * MIB
 _BLOCK_BYTES = MIB

@@ -121,7 +121,7 @@ class ClassicLru:
         if region.kind == ANON:
             self._note_cost(ANON, pages)
 
-    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002
+    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002  # noqa: ARG002
         """See ``Lru``."""
         batch = Batch()
         can_swap = anon > 0

@@ -123,7 +123,7 @@ class GenerationLru:
         """See ``Lru``."""
         self._evicted[region.kind] += pages
 
-    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:
+    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002
         """See ``Lru``."""
         batch = Batch()
         swappiness = self._swappiness if anon else 0

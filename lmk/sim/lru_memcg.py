@@ -147,8 +147,8 @@ class MemcgLru:
                 self._forget(group)
 
     def _go_on(self, run: _Pass, want: int, anon: int, now_ns: int) -> Batch:
-        """A pass goes on where it stopped. kswapd's begins anew when it is over; an allocation's does when it has what it
-        wants (the next allocation's, then), and has failed when it has been everywhere without that."""
+        """A pass goes on where it stopped. kswapd's begins anew when it is over; an allocation's does when it has what
+        it wants (the next allocation's, then), and has failed when it has been everywhere without that."""
         for _ in range(2 * (len(self._groups) + _BINS)):
             if not run.queue:
                 if not self._next_bin(run):
