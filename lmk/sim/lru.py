@@ -82,5 +82,8 @@ class Lru(Protocol):
     def offline(self, group: int) -> None:
         """The memory cgroup is removed; its pages stay until they are reclaimed or freed."""
 
+    def scrape(self) -> None:
+        """These are the lists of one memory cgroup, and it was removed."""
+
     def note_reclaimed(self, region: Region, pages: int) -> None:
         """Pages of a region were written out or dropped."""

@@ -90,6 +90,9 @@ class ClassicLru:
     def offline(self, group: int) -> None:
         """See ``Lru``: there are no groups here."""
 
+    def scrape(self) -> None:
+        """See ``Lru``: these lists are shrunk like others."""
+
     def begin_pass(self, *, kswapd: bool) -> None:
         """See ``Lru``: there is but one group."""
 

@@ -91,8 +91,11 @@ class GenerationLru:
     def online(self, group: int) -> None:
         """See ``Lru``: there are no groups here."""
 
-    def offline(self, group: int) -> None:  # noqa: ARG002
-        """See ``Lru``: these are the lists of that group."""
+    def offline(self, group: int) -> None:
+        """See ``Lru``: there are no groups here."""
+
+    def scrape(self) -> None:
+        """See ``Lru``."""
         self._removed = True
 
     def begin_pass(self, *, kswapd: bool) -> None:

@@ -138,13 +138,16 @@ class MemcgLru:
     def offline(self, group: int) -> None:
         """See ``Lru``; lru_gen_offline_memcg (MEMCG_LRU_OLD): first in a bin of the old ones."""
         if group in self._groups:
-            self._groups[group].offline(group)
+            self._groups[group].scrape()
             self._offline.add(group)
             self._retried.discard(group)
             if any(self._groups[group].total(kind) for kind in (ANON, FILE)):
                 self._move(group, old=True, first=True)
             else:
                 self._forget(group)
+
+    def scrape(self) -> None:
+        """See ``Lru``: these are the lists of all groups."""
 
     def _go_on(self, run: _Pass, want: int, anon: int, now_ns: int) -> Batch:
         """A pass goes on where it stopped. kswapd's begins anew when it is over; an allocation's does when it has what

@@ -279,13 +279,23 @@ def test_a_removed_group_is_taken_whole_however_its_generations_are_filled() -> 
         grow(lru, young, 4032)
         age(lru, 0)
         if removed:
-            lru.offline(0)
+            lru.scrape()
         # The first visit finds the oldest generation empty.
         return any(lru.isolate(32, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=0).aged for _ in range(2))
 
     # 64 of 4096 pages lie in the oldest generation: get_nr_to_scan has the group of a living app aged.
     assert next_is_aging(removed=False)
     assert not next_is_aging(removed=True)
+
+
+def test_lists_of_a_whole_device_are_no_removed_group_when_a_process_is_gone() -> None:
+    lru = GenerationLru(100)
+    lru.offline(7)
+    grow(lru, Region("cold", FILE, 64), 64)
+    age(lru, 0)
+    grow(lru, Region("young", FILE, 4032), 4032)
+    age(lru, 0)
+    assert any(lru.isolate(32, anon=10**6, priority=KSWAPD_PRIORITY, kswapd=True, now_ns=0).aged for _ in range(2))
 
 
 def test_what_is_not_touched_again_is_cold_after_two_walks() -> None:
