@@ -43,6 +43,9 @@ class Batch:
 class Lru(Protocol):
     """The page lists of one node (or one memory cgroup)."""
 
+    #: How many passes of kswapd are over.
+    passes: int
+
     @property
     def refilled(self) -> int:
         """Pages taken off an active list so far (pgrefill)."""

@@ -47,6 +47,8 @@ class ClassicLru:
     """Implements ``Lru``."""
 
     def __init__(self, swappiness: int) -> None:
+        #: A list is looked at in small parts (get_scan_count), and after each round kswapd looks at the zones.
+        self.passes = 0
         self._refilled = 0
         self._swappiness = swappiness
         self._active = [_List(), _List()]
@@ -126,6 +128,7 @@ class ClassicLru:
 
     def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002  # noqa: ARG002
         """See ``Lru``."""
+        self.passes += 1
         batch = Batch()
         can_swap = anon > 0
         kind = self._kind_to_scan(can_swap, want)

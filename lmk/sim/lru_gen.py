@@ -23,6 +23,8 @@ class GenerationLru:
 
     def __init__(self, swappiness: int, walk_ns: int = 0) -> None:
         self._refilled = 0
+        #: Of kswapd over these lists alone; what the present one has looked at.
+        self.passes = self._looked = 0
         self._removed = False
         self._swappiness = swappiness
         #: What a walk takes for each page, where somebody may come meanwhile; 0: nobody does.
@@ -126,7 +128,7 @@ class GenerationLru:
         """See ``Lru``."""
         self._evicted[region.kind] += pages
 
-    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002
+    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:
         """See ``Lru``."""
         batch = Batch()
         swappiness = self._swappiness if anon else 0
@@ -144,6 +146,11 @@ class GenerationLru:
                 break
             kind = 1 - kind
         self._advance(swappiness > 0)
+        if kswapd:
+            self._looked += batch.pages + batch.kept
+            if batch.empty or self._looked >= sum(self._totals) >> priority:
+                self._looked = 0
+                self.passes += 1
         return batch
 
     # ---- generations

@@ -58,6 +58,7 @@ class MemcgLru:
         self._retried: set[int] = set()
         #: kswapd's own, which goes on, and that of whoever reclaims directly.
         self._kswapd, self._direct = _Pass(), _Pass()
+        self.passes = 0
         #: How many pages kswapd's last pass, or this one, has looked at; at first enough.
         self._scanned = goal
         #: Groups whose page tables are being walked, and until when: they are rotated after that.
@@ -194,6 +195,7 @@ class MemcgLru:
                 # after the last priority kswapd begins anew.
                 run.priority = run.priority - 1 or KSWAPD_PRIORITY
             self._scanned = 0
+            self.passes += 1
             self._begin(run, self._goal)
         run.queue = list(self._old[run.bin])
         return True

@@ -75,6 +75,8 @@ class Kswapd:
         self._failures = 0
         self._fruitless = 0
         self._debt = 0
+        #: What is left to do of this pass.
+        self._wanted = 0
 
     @property
     def runnable(self) -> bool:
@@ -93,6 +95,7 @@ class Kswapd:
         """wakeup_kswapd: unless it has given up."""
         if not self.awake and self._failures < _KSWAPD_FAILURES_MAX:
             self.awake = True
+            self._wanted = 0
             machine.memory.lru.begin_pass(kswapd=True)
             machine.memory.events.pageoutrun += 1
             machine.memory.revision += 1
@@ -113,13 +116,22 @@ class Kswapd:
 
     def run(self, machine: Machine, span_ns: int) -> Usage:
         """See ``Runner``: all of its time counts as a memory stall (psi_memstall_enter in balance_pgdat)."""
-        zones = machine.memory.zones
+        memory = machine.memory
+        zones, lru = memory.zones, memory.lru
         budget = machine.cpu_ns(span_ns)
         spent = self._debt
-        while spent < budget and not zones.balanced():
-            want = max(READ_AROUND_PAGES, sum(max(0, zone.user_marks[HIGH] - zone.free) for zone in zones.zones))
-            freed, cost = machine.reclaim(want, budget - spent, kswapd=True, spent_ns=spent)
+        while spent < budget:
+            short = zones.short(HIGH)
+            if self._wanted <= 0 or not short:
+                # Between passes one zone above its high mark is enough (pgdat_balanced). A pass goes on until all are,
+                # or as much was reclaimed as the high marks add up to (kswapd_shrink_node, should_abort_scan).
+                if zones.balanced():
+                    break
+                self._wanted = zones.high_sum
+            passes = lru.passes
+            freed, cost = machine.reclaim(max(READ_AROUND_PAGES, short), budget - spent, kswapd=True, spent_ns=spent)
             spent += cost
+            self._wanted = self._wanted - freed if lru.passes == passes else 0
             if self._note(freed):
                 break
         if spent < budget:

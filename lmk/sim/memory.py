@@ -180,7 +180,7 @@ class Memory:
             events.refault_file += refaulted
             if stall:
                 events.restore_file += refaulted
-        self.zones.take(pages)
+        region.lower += self.zones.take(pages)
         region.resident += pages
         self.file_pages += pages
         self.lru.add(region, pages, refault=refaulted * 2 > pages, now_ns=now_ns)
@@ -193,7 +193,7 @@ class Memory:
 
     def _arrive(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:
         """Anonymous pages."""
-        self.zones.take(pages)
+        region.lower += self.zones.take(pages)
         region.resident += pages
         self.anon_pages += pages
         self.lru.add(region, pages, refault=refault, now_ns=now_ns)
@@ -204,14 +204,22 @@ class Memory:
     def free_resident(self, region: Region, pages: int) -> None:
         """Resident pages of a region are freed for good."""
         self.lru.remove(region, pages)
+        self._give(region, pages)
         region.resident -= pages
         if region.kind == ANON:
             self.anon_pages -= pages
         else:
             self.file_pages -= pages
         self.events.pgfree += pages
-        self.zones.give(pages)
         self.revision += 1
+
+    def _give(self, region: Region, pages: int) -> None:
+        """Pages of a region, which still counts them, come back in the zones where it has them."""
+        lower = region.lower
+        if lower:
+            lower = lower * pages // region.resident
+            region.lower -= lower
+        self.zones.give(pages, lower)
 
     def free_swapped(self, region: Region, pages: int) -> None:
         """Slots of a region are freed for good."""
@@ -323,11 +331,11 @@ class Memory:
             self.events.pswpout += pages
             # The pool grows before the pages it takes in are freed, from the reserves if it must (PF_MEMALLOC).
             grown = self.zram.store(pages, region.stored_bytes)
-            self.zones.give(pages)
+            self._give(region, pages)
             self.zones.take(grown)
             self.anon_pages -= pages
         else:
-            self.zones.give(pages)
+            self._give(region, pages)
             self.file_pages -= pages
         region.resident -= pages
         region.out += pages

@@ -20,6 +20,7 @@ class Region:
         "former",
         "group",
         "kind",
+        "lower",
         "mapped",
         "name",
         "out",
@@ -40,6 +41,8 @@ class Region:
         #: Size it is meant to have.
         self.pages = pages
         self.resident = 0
+        #: Of those, pages in the lower one of two zones.
+        self.lower = 0
         self.out = 0
         #: The reclaim clock (see Lru.mark) when pages of it were evicted last.
         self.out_mark = -1

@@ -86,13 +86,28 @@ class Zones:
         """pgdat_balanced: one zone above its high mark is enough for kswapd to sleep."""
         return any(zone.free >= zone.user_marks[HIGH] for zone in self.zones)
 
-    def take(self, pages: int) -> None:
-        """Allocate; the caller has asked ``room``, or is the kernel, which may go below every mark."""
+    def short(self, mark: int) -> int:
+        """Pages that zones are below a mark, all together."""
+        short = 0
+        for zone in self.zones:
+            below = zone.user_marks[mark] - zone.free
+            if below > 0:
+                short += below
+        return short
+
+    def take(self, pages: int) -> int:
+        """Allocate; the caller has asked ``room``, or is the kernel, which may go below every mark. Returns how many of
+        the pages lie in the lower one of two zones."""
         self.free -= pages
         top = self._top_down[0]
         if self._single is not None or top.free - top.user_marks[LOW] >= pages:
             top.free -= pages
-            return
+            return 0
+        before = self.zones[0].free
+        self._take_down(pages)
+        return before - self.zones[0].free
+
+    def _take_down(self, pages: int) -> None:
         for mark in (LOW, MIN):
             for zone in self._top_down:
                 part = zone.free - zone.user_marks[mark]
@@ -107,24 +122,20 @@ class Zones:
             zone.free -= part
             pages -= part
 
-    def give(self, pages: int) -> None:
-        """Free pages; they come back where they lie, taken as spread over the zones by what is used there."""
+    def give(self, pages: int, lower: int | None = None) -> None:
+        """Free pages, ``lower`` of them in the lower one of two zones; None: wherever, taken as spread over the zones
+        by what is used there."""
         self.free += pages
         if self._single is not None:
             self._single.free += pages
             return
-        used = self.managed - (self.free - pages)
-        last = self.zones[-1]
-        rest = pages
-        for zone in self.zones[:-1]:
-            part = min(zone.managed - zone.free, pages * (zone.managed - zone.free) // max(1, used))
-            zone.free += part
-            rest -= part
-        spare = last.managed - last.free
-        if rest > spare:
-            self.zones[0].free += rest - spare
-            rest = spare
-        last.free += rest
+        first, last = self.zones
+        if lower is None:
+            used = self.managed - (self.free - pages)
+            lower = pages * (first.managed - first.free) // max(1, used)
+        lower = max(min(lower, first.managed - first.free), pages - (last.managed - last.free))
+        first.free += lower
+        last.free += pages - lower
 
     def available(self, file_lru: int, reclaimable: int) -> int:
         """MemAvailable (si_mem_available)."""
