@@ -59,6 +59,8 @@ class MemcgLru:
         #: kswapd's own, which goes on, and that of whoever reclaims directly.
         self._kswapd, self._direct = _Pass(), _Pass()
         self.passes = 0
+        #: kswapd has just been woken: the pass that begins follows on none.
+        self._woken = False
         #: How many pages kswapd's last pass, or this one, has looked at; at first enough.
         self._scanned = goal
         #: Groups whose page tables are being walked, and until when: they are rotated after that.
@@ -131,7 +133,7 @@ class MemcgLru:
     def begin_pass(self, *, kswapd: bool) -> None:
         """See ``Lru``: what the pass before looked at no longer counts."""
         if kswapd:
-            self._kswapd.priority, self._scanned = KSWAPD_PRIORITY, self._goal
+            self._kswapd.priority, self._scanned, self._woken = KSWAPD_PRIORITY, self._goal, True
             self._kswapd.end()
         else:
             self._begin(self._direct, SWAP_CLUSTER_MAX)
@@ -195,7 +197,8 @@ class MemcgLru:
                 # after the last priority kswapd begins anew.
                 run.priority = run.priority - 1 or KSWAPD_PRIORITY
             self._scanned = 0
-            self.passes += 1
+            self.passes += not self._woken
+            self._woken = False
             self._begin(run, self._goal)
         run.queue = list(self._old[run.bin])
         return True

@@ -1,0 +1,59 @@
+"""kswapd: what it takes in one go, and where it stops."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from lmk.config.calibration import EMULATOR
+from lmk.sim.machine import Machine
+from lmk.sim.region import ANON, FILE, Region
+from lmk.sim.zone import HIGH, LOW
+from lmk.units import NS_PER_S
+from tests.sim.device import config, published
+
+
+def full(name: str) -> tuple[Machine, Region]:
+    """A device at its low mark: a file in its upper zone, which nobody maps any more, and anonymous memory below."""
+    device = Machine(config(name), published(kind=EMULATOR), events_max=10**6, draw=Random(0).getrandbits)
+    memory = device.memory
+    zones = memory.zones
+    top = zones.zones[-1]
+    file, anon = Region("file", FILE, 10**7, group=1), Region("anon", ANON, 10**7, 2048, group=2)
+    memory.read_file(file, (top.free - top.user_marks[LOW]) // 2, 0, 0)
+    file.unmap(0)
+    # Aged until there is something to take.
+    while not memory.reclaim(64, NS_PER_S, kswapd=True, now_ns=0)[0]:
+        pass
+    memory.lru.offline(1)
+    memory.write_new(anon, zones.room(LOW), 0)
+    anon.use(NS_PER_S // 10, 0)
+    return device, file
+
+
+def reclaimed(device: Machine) -> int:
+    before = device.memory.events.pgsteal_file
+    device.note_allocation()
+    assert device.kswapd.awake
+    device.advance(device.now_ns + 3 * NS_PER_S)
+    assert not device.kswapd.awake
+    return device.memory.events.pgsteal_file - before
+
+
+def test_a_pass_takes_as_much_as_the_high_marks_add_up_to_while_a_zone_is_not_safe() -> None:
+    device, file = full("phone-4gb")
+    zones = device.memory.zones
+    assert file.lower == 0 and len(zones.zones) == 2
+    # The upper zone is above its high mark after a sixth of that.
+    assert zones.high_sum <= reclaimed(device) <= zones.high_sum + 512
+    assert zones.zones[0].free < zones.zones[0].user_marks[HIGH] < zones.zones[1].free
+
+
+@pytest.mark.parametrize("name", ["go-1gb", "phone-2gb"])
+def test_with_one_zone_a_pass_ends_at_its_high_mark(name: str) -> None:
+    device, _ = full(name)
+    zone = device.memory.zones.zones[0]
+    short = zone.user_marks[HIGH] - zone.free
+    assert short <= reclaimed(device) <= short + 512
+    assert zone.free >= zone.user_marks[HIGH]
