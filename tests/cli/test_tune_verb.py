@@ -39,7 +39,7 @@ def test_a_study_and_all_that_is_said_of_its_winner(
 ) -> None:
     folder = tmp_path / "out"
     more = ["--trials", "24", "--batch", "4", "--seeds", "2", "--unseen", "3", "--sensitivity", "2", "--workers", "1"]
-    more += ["--no-rates"]
+    more += ["--no-rates", "--seed", "2"]
     calibration = ["--calibration", "emulator-tcg", "--space", "upgrade_pressure=10..90"]
     assert main(words(tiny, folder, *more, *calibration)) == 0
     result = json.loads(capsys.readouterr().out)
