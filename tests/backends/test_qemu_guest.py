@@ -202,7 +202,7 @@ def test_adb_answers_while_memory_runs_out(guest_factory: Guests) -> None:
     # The pool does not compress, so zram fills RAM as fast as it empties it, until the kernel kills the hog.
     oom_kills, end = 0, time.monotonic() + 120
     while time.monotonic() < end and not oom_kills:
-        oom_kills = int(guest.adb.check_shell("grep oom_kill /proc/vmstat", timeout_s=20).split()[1])
+        oom_kills = int(guest.adb.check_shell("grep oom_kill /proc/vmstat", timeout_s=60).split()[1])
         time.sleep(0.1)
     assert oom_kills == 1
     # Nothing that has to answer was killed or swapped out on the way there.
