@@ -91,7 +91,7 @@ def measure(adb: AdbDevice, arch: str, cpus: int, progress: Progress, passes: in
     program = _push(adb, arch)
     quiet = _run_group(adb, program, _QUIET_GROUP, 0, _QUIET_ROUNDS)
     # Starts of processes are timed beside busy CPUs, like everything else.
-    found = Samples({"process_kib": quiet.values["process_kib"]}, {})
+    found = Samples({name: values for name, values in quiet.values.items() if name != "fork"}, quiet.absent)
     with _busy(adb, program, cpus - 1):
         turns = [(turn, group) for turn in range(passes) for group in GROUPS]
         for index, (turn, group) in enumerate(turns):

@@ -200,6 +200,7 @@ class MemcgLru:
             self.passes += not self._woken
             self._woken = False
             self._begin(run, self._goal)
+            return True
         run.queue = list(self._old[run.bin])
         return True
 
