@@ -249,6 +249,10 @@ def test_a_silent_host_is_replaced_by_the_failsafe_and_told(helper: LocalHelper,
         replayed = [expect(stream, Control)[1] for _ in range(2)]
         assert [control.flags & ControlFlag.HANDLED for control in replayed] == [ControlFlag.HANDLED] * 2
         assert replayed[0].packet == encode_command(ProcPrio(visible.pid, 10001, 0, 0))
+        # With all that the host would ask for, but written only once, when the packet came.
+        (told,) = replayed[0].processes
+        assert (told.pid, told.error, told.adj_op) == (visible.pid, 0, FileOp.NOT_TRIED)
+        assert told.handle and b"Tgid:" in told.status
         stream.ping()
         proc.press()
         nothing_of(stream, Failsafe, 0.1)

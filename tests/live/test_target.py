@@ -98,11 +98,10 @@ class Scene:
 
     def __init__(self, helper: LocalHelper, proc: ProcRoot, victim: subprocess.Popen[bytes]) -> None:
         self.helper, self.proc, self.victim = helper, proc, victim
-        self._client = helper.lmkd_client
         self._step = self._after = 0
         self.dies = True
         self._until_s = time.monotonic() + 60
-        self._sockets: list[Any] = []
+        self.sockets: list[Any] = []
         self.taken: TakenTable | None = None
         self.scores: dict[int, int] = {}  # dry run: what the processes' scores become
         self.worker_pid = 0
@@ -118,7 +117,7 @@ class Scene:
         elif self._step == 1:
             client = self.helper.lmkd_client()
             client.send(encode_command(ProcPrio(pid=self.victim.pid, uid=10001, adj=900)))
-            self._sockets.append(client)
+            self.sockets.append(client)
             self.disaster()
         elif self.dies and self.victim.poll() is not None:
             self._after += 1  # the end of its story is still to come
@@ -141,7 +140,7 @@ class Scene:
         )
 
     def close(self) -> None:
-        for client in self._sockets:
+        for client in self.sockets:
             client.close()
 
 
@@ -296,6 +295,34 @@ def test_a_worker_that_dies_in_the_middle_is_not_the_end(scene: Scene, tmp_path:
         assert record.device_events("reconnected")
         assert record.device_events("failsafe")
     assert scene.victim.wait(5) == -9
+
+
+def test_what_was_obeyed_in_a_silence_is_not_written_once_more(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host took its time over them, and undid what had been written since: no kill was of the score it saw."""
+    pid = scene.victim.pid
+
+    def silence() -> None:
+        written = scene.proc.path / f"{pid}/oom_score_adj"
+        while "fail-safe" not in scene.helper.log_file.read_text():
+            time.sleep(0.1)
+        scene.sockets[0].send(encode_command(ProcPrio(pid=pid, uid=10001, adj=950)))
+        while written.read_text().split() != ["950"]:
+            time.sleep(0.1)
+        scene.proc.write(f"{pid}/oom_score_adj", "945\n")
+
+    def look(count: int) -> None:
+        seen.append(scene.proc.adj(pid))
+        Scene.scan(scene, count)
+
+    seen: list[int] = []
+    monkeypatch.setattr(scene, "scan", look)
+    scene.disaster, scene.dies = silence, False
+    with play(scene, make_policy("lmkd", "14Q2"), tmp_path / "run") as record:
+        (told,) = record.device_events("failsafe")
+        assert told.body["packets_handled"] >= 1
+    assert set(seen) == {945}
 
 
 def test_kills_of_another_run_are_carried_out_by_name(scene: Scene, tmp_path: Path) -> None:

@@ -225,27 +225,51 @@ static int write_adj(const struct lmk_procprio *wanted, bool readable, uint8_t *
 	return proc_write_adj(wanted->pid, wanted->oom_score_adj, ret_op);
 }
 
-/* Everything lmkd would do for a registration, so that the host need not ask. */
-static void attach(const struct lmk_procprio *wanted, int32_t owner, void *context)
+/* What is known of one process that a packet names, so that the host need not ask. */
+static void attach(struct attachment *attachment, int32_t pid, const struct process *process, int error, uint8_t op,
+		   ssize_t length)
 {
-	struct attachment *attachment = context;
 	struct out *out = attachment->out;
-	struct process *process = NULL;
-	uint8_t op, adj_op;
-	ssize_t length = proc_read_pid(wanted->pid, "status", scratch, 8192, &op);
-	int adj_error = write_adj(wanted, length >= 0, &adj_op);
-	int error = keep(wanted, owner, &process);
 
-	out_i32(out, wanted->pid);
+	out_i32(out, pid);
 	out_i32(out, -error);
 	out_u32(out, process ? process->handle : 0);
 	out_u64(out, process ? process->start_ticks : 0);
 	out_u8(out, op);
 	out_i32(out, length < 0 ? (int)-length : 0);
 	out_blob(out, scratch, length < 0 ? 0 : (size_t)length);
-	out_u8(out, adj_op);
-	out_i32(out, -adj_error);
 	attachment->count++;
+}
+
+static void attach_adj(struct attachment *attachment, uint8_t op, int error)
+{
+	out_u8(attachment->out, op);
+	out_i32(attachment->out, -error);
+}
+
+/* Everything lmkd would do for a registration. */
+static void carry_out(const struct lmk_procprio *wanted, int32_t owner, void *context)
+{
+	struct process *process = NULL;
+	uint8_t op, adj_op;
+	ssize_t length = proc_read_pid(wanted->pid, "status", scratch, 8192, &op);
+	int adj_error = write_adj(wanted, length >= 0, &adj_op);
+	int error = keep(wanted, owner, &process);
+
+	attach(context, wanted->pid, process, error, op, length);
+	attach_adj(context, adj_op, adj_error);
+}
+
+/* It was carried out when it came. To do it again would undo what has come since. */
+static void look_up(const struct lmk_procprio *wanted, int32_t owner, void *context)
+{
+	const struct process *process = table_find(wanted->pid);
+	uint8_t op;
+	ssize_t length = proc_read_pid(wanted->pid, "status", scratch, 8192, &op);
+
+	(void)owner;
+	attach(context, wanted->pid, process, process ? 0 : -ESRCH, op, length);
+	attach_adj(context, OP_NOT_TRIED, 0);
 }
 
 static void obey(const struct lmk_procprio *wanted, int32_t owner, void *context)
@@ -338,18 +362,30 @@ static void handle_alone(struct client *client, const struct wire_control *contr
 	keep_for_host(control, packet, size);
 }
 
+static bool tell(const struct wire_control *control, const uint8_t *packet, size_t size,
+		 void (*action)(const struct lmk_procprio *process, int32_t owner, void *context))
+{
+	struct attachment attachment = { .out = host_begin(MSG_CONTROL, 0) };
+	size_t place;
+
+	if (!attachment.out)
+		return false;
+	out_control(attachment.out, control);
+	out_blob(attachment.out, packet, size);
+	place = out_list_begin(attachment.out);
+	each_process(packet, size, control->pid, action, &attachment);
+	out_list_end(attachment.out, place, attachment.count);
+	host_end(true);
+	return true;
+}
+
 void lmkd_replay_handled(void)
 {
 	for (uint32_t i = 0; i < shared->packet_count; i++) {
 		const struct logged_packet *kept = &shared->packets[i];
-		struct out *out = host_begin(MSG_CONTROL, 0);
 
-		if (!out)
+		if (!tell(&kept->control, kept->bytes, kept->size, look_up))
 			return;
-		out_control(out, &kept->control);
-		out_blob(out, kept->bytes, kept->size);
-		out_u32(out, 0);
-		host_end(true);
 	}
 	shared->packet_count = 0;
 }
@@ -358,18 +394,8 @@ void lmkd_replay_handled(void)
 
 static void forward(const struct wire_control *control, const uint8_t *packet, size_t size)
 {
-	struct attachment attachment = { .out = host_begin(MSG_CONTROL, 0) };
-	size_t place;
-
-	if (!attachment.out)
-		return;
-	out_control(attachment.out, control);
-	out_blob(attachment.out, packet, size);
-	place = out_list_begin(attachment.out);
-	each_process(packet, size, control->pid, attach, &attachment);
-	out_list_end(attachment.out, place, attachment.count);
-	host_end(true);
-	note_removals(packet, size, control->pid);
+	if (tell(control, packet, size, carry_out))
+		note_removals(packet, size, control->pid);
 }
 
 /* The kernel puts credentials first, and there is room for nothing else. */
