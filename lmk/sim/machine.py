@@ -30,6 +30,8 @@ STEP_MAX_NS = 10 * NS_PER_MS
 STEP_MIN_NS = NS_PER_MS // 2
 #: mm/vmscan.c MAX_RECLAIM_RETRIES: after so many fruitless runs kswapd leaves reclaim to the allocators.
 _KSWAPD_FAILURES_MAX = 16
+#: mm/vmscan.c, kswapd_try_to_sleep: HZ / 10.
+_KSWAPD_NAP_NS = 100 * NS_PER_MS
 
 #: kernel/sched/fair.c: busy CPUs are balanced every 16 (sd_init, busy_factor) times their number of milliseconds
 #: (get_sd_balance_interval); of tasks alike one moves at the second try (detach_tasks, nr_balance_failed). Per CPU.
@@ -72,6 +74,8 @@ class Kswapd:
     def __init__(self) -> None:
         self.awake = False
         self.lane = -1
+        #: When the nap ends after which it sleeps until somebody wakes it; 0 while it runs or sleeps.
+        self._nap_until_ns = 0
         self._failures = 0
         self._fruitless = 0
         self._debt = 0
@@ -95,12 +99,34 @@ class Kswapd:
         """wakeup_kswapd: unless it has given up."""
         if not self.awake and self._failures < _KSWAPD_FAILURES_MAX:
             self.awake = True
-            self._wanted = 0
-            machine.memory.lru.begin_pass(kswapd=True)
-            machine.memory.events.pageoutrun += 1
-            machine.memory.revision += 1
+            self._nap_until_ns = 0
+            self._begin(machine)
             machine.add_runner(self)
-            machine.reclaim_event(kswapd=True, begin=True)
+
+    def _begin(self, machine: Machine) -> None:
+        self._wanted = 0
+        machine.memory.lru.begin_pass(kswapd=True)
+        machine.memory.events.pageoutrun += 1
+        machine.memory.revision += 1
+        machine.reclaim_event(kswapd=True, begin=True)
+
+    def _nap(self, machine: Machine, spent_ns: int) -> None:
+        """kswapd_try_to_sleep: whoever allocates may have used up already what was reclaimed, so it looks again before
+        it waits for the low mark."""
+        self.awake = False
+        machine.remove_runner(self)
+        until_ns = self._nap_until_ns = machine.now_ns + machine.wall_ns(spent_ns) + _KSWAPD_NAP_NS
+
+        def end() -> None:
+            if self._nap_until_ns != until_ns:
+                return
+            self._nap_until_ns = 0
+            if self._failures < _KSWAPD_FAILURES_MAX and not machine.memory.zones.balanced():
+                self.wake(machine)
+            else:
+                machine.reclaim_event(kswapd=True, begin=False)
+
+        machine.at(until_ns, end, PRIORITY_KERNEL)
 
     def _note(self, freed: int) -> bool:
         """Whether to stop after this pass: a run of balance_pgdat ends after DEF_PRIORITY fruitless ones."""
@@ -120,12 +146,14 @@ class Kswapd:
         zones, lru = memory.zones, memory.lru
         budget = machine.cpu_ns(span_ns)
         spent = self._debt
+        done = False
         while spent < budget:
             short = zones.short(HIGH)
             if self._wanted <= 0 or not short:
                 # Between passes one zone above its high mark is enough (pgdat_balanced). A pass goes on until all are,
                 # or as much was reclaimed as the high marks add up to (kswapd_shrink_node, should_abort_scan).
                 if zones.balanced():
+                    done = True
                     break
                 self._wanted = zones.high_sum
             passes = lru.passes
@@ -133,11 +161,12 @@ class Kswapd:
             spent += cost
             self._wanted = self._wanted - freed if lru.passes == passes else 0
             if self._note(freed):
-                break
-        if spent < budget:
-            self.awake = False
-            machine.remove_runner(self)
-            machine.reclaim_event(kswapd=True, begin=False)
+                if self._failures >= _KSWAPD_FAILURES_MAX:
+                    done = True
+                    break
+                self._begin(machine)
+        if done:
+            self._nap(machine, spent)
         # A walk of all page tables may take longer than a step.
         self._debt = max(0, spent - budget) if self.awake else 0
         wall = min(span_ns, machine.wall_ns(spent))

@@ -57,3 +57,24 @@ def test_with_one_zone_a_pass_ends_at_its_high_mark(name: str) -> None:
     short = zone.user_marks[HIGH] - zone.free
     assert short <= reclaimed(device) <= short + 512
     assert zone.free >= zone.user_marks[HIGH]
+
+
+@pytest.mark.parametrize(("ms", "goes_on"), [(50, True), (150, False)])
+def test_it_looks_again_a_tenth_of_a_second_after_it_has_finished(ms: int, goes_on: bool) -> None:
+    """kswapd_try_to_sleep: below the high mark by then it goes on, after that only the low mark wakes it."""
+    device, file = full("phone-2gb")
+    memory = device.memory
+    (zone,) = memory.zones.zones
+    device.note_allocation()
+    while device.kswapd.awake:
+        device.advance(device.now_ns + NS_PER_S // 1000)
+    device.advance(device.now_ns + ms * NS_PER_S // 1000)
+    # Between low and high.
+    memory.zones.take((zone.user_marks[HIGH] - zone.user_marks[LOW]) // 2)
+    device.note_allocation()
+    assert zone.user_marks[LOW] < zone.free < zone.user_marks[HIGH] and not device.kswapd.awake
+    before = memory.events.pgsteal_file
+    device.advance(device.now_ns + NS_PER_S)
+    reclaimed = memory.events.pgsteal_file - before
+    assert (zone.free >= zone.user_marks[HIGH]) == goes_on == (reclaimed > 0)
+    assert file.resident > 0
