@@ -249,14 +249,31 @@ def test_a_silent_host_is_replaced_by_the_failsafe_and_told(helper: LocalHelper,
         replayed = [expect(stream, Control)[1] for _ in range(2)]
         assert [control.flags & ControlFlag.HANDLED for control in replayed] == [ControlFlag.HANDLED] * 2
         assert replayed[0].packet == encode_command(ProcPrio(visible.pid, 10001, 0, 0))
-        # With all that the host would ask for, but written only once, when the packet came.
+        # With the handle that the host would ask for; written only once, when the packet came.
         (told,) = replayed[0].processes
-        assert (told.pid, told.error, told.adj_op) == (visible.pid, 0, FileOp.NOT_TRIED)
-        assert told.handle and b"Tgid:" in told.status
+        assert (told.pid, told.error, told.status_op, told.adj_op) == (visible.pid, 0, *[FileOp.NOT_TRIED] * 2)
+        assert told.handle
         stream.ping()
         proc.press()
         nothing_of(stream, Failsafe, 0.1)
         assert not dead(visible)
+
+
+def test_all_of_a_long_silence_fits_into_what_waits_for_the_host(helper: LocalHelper, proc: ProcRoot) -> None:
+    """As many packets as are kept (PACKET_LOG_MAX), sent in one go: what they carry must fit the output buffer."""
+    with apps(proc, 900) as (app,), helper.connect(SERVING) as stream, helper.lmkd_client() as client:
+        # As long as a real one.
+        proc.write(f"{app.pid}/status", proc.read(f"{app.pid}/status") + "Padding:\t0\n" * 100)
+        register(client, app.pid, 900)
+        expect(stream, Control)
+        wait_until(lambda: "fail-safe" in helper.log_file.read_text(), "the fail-safe")
+        for sent in range(4096):
+            register(client, app.pid, 900 + sent % 2)
+        register(client, app.pid, 950)
+        wait_until(lambda: proc.adj(app.pid) == 950, "the last packet being obeyed")
+        assert expect(stream, Failsafe)[1].packets_lost == 1
+        assert all(expect(stream, Control)[1].flags & ControlFlag.HANDLED for _ in range(4096))
+        stream.ping()
 
 
 def test_what_proc_says_protects_too(helper: LocalHelper, proc: ProcRoot) -> None:

@@ -225,7 +225,8 @@ static int write_adj(const struct lmk_procprio *wanted, bool readable, uint8_t *
 	return proc_write_adj(wanted->pid, wanted->oom_score_adj, ret_op);
 }
 
-/* What is known of one process that a packet names, so that the host need not ask. */
+/* What is known of one process that a packet names, so that the host need not ask. `length` bytes of its status file
+ * are in `scratch`; negative: errno of reading it. */
 static void attach(struct attachment *attachment, int32_t pid, const struct process *process, int error, uint8_t op,
 		   ssize_t length)
 {
@@ -260,15 +261,14 @@ static void carry_out(const struct lmk_procprio *wanted, int32_t owner, void *co
 	attach_adj(context, adj_op, adj_error);
 }
 
-/* It was carried out when it came. To do it again would undo what has come since. */
+/* It was carried out when it came: to do it again would undo what has come since. Without the status file, which only
+ * says whether the pid is a thread (then it is not in the table): thousands of packets may have to fit into the output. */
 static void look_up(const struct lmk_procprio *wanted, int32_t owner, void *context)
 {
 	const struct process *process = table_find(wanted->pid);
-	uint8_t op;
-	ssize_t length = proc_read_pid(wanted->pid, "status", scratch, 8192, &op);
 
 	(void)owner;
-	attach(context, wanted->pid, process, process ? 0 : -ESRCH, op, length);
+	attach(context, wanted->pid, process, process ? 0 : -ESRCH, OP_NOT_TRIED, 0);
 	attach_adj(context, OP_NOT_TRIED, 0);
 }
 
