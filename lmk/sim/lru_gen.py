@@ -29,9 +29,10 @@ class GenerationLru:
         self._swappiness = swappiness
         #: What a walk takes for each page, where somebody may come meanwhile; 0: nobody does.
         self._walk_ns = walk_ns
-        #: The last walk: when it ends, and what it comes across, in its order.
+        #: The last walk: when it ends, and what it comes across, in its order, with the generations it took it from.
         self._walk_end_ns = 0
-        self._walk: list[tuple[Region, int]] = []
+        self._overtaken = False
+        self._walk: list[tuple[Region, int, list[tuple[int, int]]]] = []
         # lru_gen_init_lruvec
         self._max = _MIN_NR_GENS + 1
         self._min = [0, 0]
@@ -134,18 +135,23 @@ class GenerationLru:
         swappiness = self._swappiness if anon else 0
         if not (self._totals[FILE] or (swappiness and self._totals[ANON])):
             return batch
-        # get_nr_to_scan: try to get away with not aging at the default priority, which direct reclaim starts with
-        if priority < DEF_PRIORITY and self._should_age(swappiness > 0):
-            # aging ends the visit; what it found cold is for the next one
-            self._age(now_ns, batch, swappiness > 0)
-            return batch
-        kind = self._kind_to_scan(swappiness)
-        # isolate_folios: nothing in the one, then the other; without swap only file pages
-        for _ in range(2 if swappiness else 1):
-            if self._scan(kind, want if kind == FILE else min(want, anon), now_ns, batch):
+        while batch.empty:
+            # get_nr_to_scan: try to get away with not aging at the default priority, which direct reclaim starts with
+            if priority < DEF_PRIORITY and self._should_age(swappiness > 0):
+                # aging ends the visit; what it found cold is for the next one
+                self._age(now_ns, batch, swappiness > 0)
+                return batch
+            kind = self._kind_to_scan(swappiness)
+            # isolate_folios: nothing in the one, then the other; without swap only file pages
+            for _ in range(2 if swappiness else 1):
+                if self._scan(kind, want if kind == FILE else min(want, anon), now_ns, batch):
+                    break
+                kind = 1 - kind
+            # evict_folios: to have left an empty generation behind is progress, while there are older ones than the two
+            # youngest
+            advanced = self._advance(swappiness > 0)
+            if not advanced or self._max - self._min[ANON if swappiness else FILE] < _MIN_NR_GENS:
                 break
-            kind = 1 - kind
-        self._advance(swappiness > 0)
         if kswapd:
             self._looked += batch.pages + batch.kept
             if batch.empty or self._looked >= sum(self._totals) >> priority:
@@ -192,44 +198,77 @@ class GenerationLru:
         the youngest generation until then (walk_pte_range). The new one is for pages to come."""
         batch.aged = True
         if self._walk_ns and now_ns < self._walk_end_ns:
+            if self._overtaken:
+                # A second walk finds nothing where the first has been, and leaves out what that has yet to come to.
+                self._begin_generation(can_swap)
             self._overtake(now_ns)
             return
-        new = self._max + 1
         self._walk = []
+        self._overtaken = False
         # By address: what is mapped later lies lower, and an app maps its files after its arena (apprunner_app.c).
         for region in sorted(self._young, key=lambda region: -region.kind):
             accessed = region.accessed(now_ns)
             seen = self._seen(region, accessed)
             if seen:
-                self._promote_all(region, seen)
+                self._walk.append((region, seen, self._promote_all(region, accessed, seen)))
                 batch.walked += seen
-                self._walk.append((region, seen))
                 region.set_accessed(accessed - seen, now_ns)
             else:
                 del self._young[region]
             region.watched = seen
         self._filtered = True
-        self._max = new
+        self._begin_generation(can_swap)
+        self._walk_end_ns = batch.until_ns = now_ns + batch.walked * self._walk_ns
+
+    def _begin_generation(self, can_swap: bool) -> None:
+        """inc_max_seq"""
+        self._max = new = self._max + 1
         for kind in (ANON, FILE):
             self._gens[kind][new] = {}
             self._sizes[kind][new] = 0
             if new - self._min[kind] + 1 > _MAX_NR_GENS:
                 self._drop_oldest(kind, can_swap)
-        self._walk_end_ns = batch.until_ns = now_ns + batch.walked * self._walk_ns
 
     def _overtake(self, now_ns: int) -> None:
         """Whoever comes to age a group while its page tables are being walked finds no process left to walk, and raises
-        max_seq at once (iterate_mm_list): what the other still comes across goes to the new generation."""
+        max_seq at once (iterate_mm_list): what the other still comes across goes to the new generation
+        (walk_pte_range). It ends where the mapping does that it is in: by then it has enough, or is to let others run
+        (walk_pud_range), looks at max_seq and leaves the rest (walk_mm)."""
         left = (self._walk_end_ns - now_ns) // self._walk_ns
-        self._walk_end_ns = 0
-        for region, seen in reversed(self._walk):
-            part = min(seen, left)
-            left -= part
-            older = self._gens[region.kind].get(self._max - 1, {})
-            moved = min(part, older.get(region, 0))
+        for kind in (ANON, FILE):
+            part = [entry for entry in self._walk if entry[0].kind == kind]
+            pages = sum(seen for _, seen, _ in part)
+            if left < pages or kind == FILE:
+                break
+            for region, seen, taken in part:
+                self._take_back(region, seen, taken, now_ns)
+            left -= pages
+            self._walk_end_ns -= pages * self._walk_ns
+            self._walk = [entry for entry in self._walk if entry[0].kind != kind]
+        self._overtaken = True
+        for region, seen, _ in reversed(part):
+            moved = min(seen, left, self._gens[kind].get(self._max - 1, {}).get(region, 0))
+            left -= min(seen, left)
             if moved:
                 self._cut(region, self._max - 1, moved)
                 self._put(region, self._max, moved)
+
+    def _take_back(self, region: Region, seen: int, taken: list[tuple[int, int]], now_ns: int) -> None:
+        """The walk did not come to these pages after all."""
+        kind, young = region.kind, self._max - 1
+        region.set_accessed(min(region.resident, region.accessed(now_ns) + seen), now_ns)
+        region.watched = 0
+        for seq, moved in taken:
+            back = min(moved, self._gens[kind].get(young, {}).get(region, 0))
+            if back and seq in self._gens[kind]:
+                self._cut(region, young, back)
+                self._put(region, seq, back)
+                fresh = min(back, self._unsorted[kind].get(seq, 0))
+                self._behind[kind] -= fresh
+                if fresh:
+                    self._unsorted[kind][seq] -= fresh
+                    if not self._unsorted[kind][seq]:
+                        del self._unsorted[kind][seq]
 
     def _seen(self, region: Region, accessed: int) -> int:
         """Accessed pages that a walk comes across (walk_pmd_range): it leaves out page tables that are not in the Bloom
@@ -247,16 +286,33 @@ class GenerationLru:
             return max(0, accessed + watched - resident)
         return accessed * watched // resident if resident else 0
 
-    def _promote_all(self, region: Region, accessed: int) -> None:
-        buckets, resident, new = self._gens[region.kind], region.resident, self._max
+    def _accessed_in(self, region: Region, seq: int, accessed: int) -> int:
+        """Of a region's pages in one generation those whose accessed bit is set, ``accessed`` of all. A bit is cleared
+        as its page is made young: pages without it lie in the youngest generations."""
+        buckets = self._gens[region.kind]
+        rest = region.resident - accessed
+        for younger in range(self._max, seq, -1):
+            if rest <= 0:
+                break
+            rest -= buckets[younger].get(region, 0)
+        held = buckets[seq].get(region, 0)
+        return held if rest <= 0 else max(0, held - rest)
+
+    def _promote_all(self, region: Region, accessed: int, seen: int) -> list[tuple[int, int]]:
+        """Make the pages that a walk comes across young; from which generations, and how many."""
+        buckets, new = self._gens[region.kind], self._max
+        left, taken = seen, []
         for seq in range(self._min[region.kind], new):
             held = buckets[seq].get(region, 0)
             if held:
-                moved = held * accessed // resident if accessed < resident else held
+                moved = min(left, self._accessed_in(region, seq, accessed))
                 if moved:
+                    left -= moved
                     self._cut(region, seq, moved)
                     self._put(region, new, moved)
                     self._leave_behind(region.kind, seq, moved)
+                    taken.append((seq, moved))
+        return taken
 
     def _leave_behind(self, kind: int, seq: int, pages: int) -> None:
         """folio_update_gen only changes a page's number. Some of these may lie in an older list already."""
@@ -299,8 +355,8 @@ class GenerationLru:
         self._old_refaulted[kind] = (self._old_refaulted[kind] + self._refaulted[kind]) // 2
         self._evicted[kind] = self._refaulted[kind] = 0
 
-    def _advance(self, can_swap: bool) -> None:
-        """try_to_inc_min_seq; with swap both kinds keep in step."""
+    def _advance(self, can_swap: bool) -> bool:
+        """try_to_inc_min_seq; with swap both kinds keep in step. Returns whether there was anything to leave behind."""
         oldest = list(self._min)
         for kind in (ANON, FILE) if can_swap else (FILE,):
             while oldest[kind] + _MIN_NR_GENS <= self._max and self._is_empty(kind, oldest[kind]):
@@ -308,9 +364,12 @@ class GenerationLru:
         if can_swap:
             oldest[ANON] = min(oldest)
             oldest[FILE] = max(oldest[ANON], self._min[FILE])
+        advanced = False
         for kind in (ANON, FILE):
             while self._min[kind] < oldest[kind]:
                 self._forget_oldest(kind)
+                advanced = True
+        return advanced
 
     def _is_empty(self, kind: int, seq: int) -> bool:
         return not self._gens[kind][seq] and seq not in self._unsorted[kind]
@@ -362,7 +421,7 @@ class GenerationLru:
             accessed = region.accessed(now_ns)
             if accessed:
                 resident = region.resident
-                met = -(-looked * accessed // resident)
+                met = -(-looked * self._accessed_in(region, seq, accessed) // held)
                 region.set_accessed(accessed - met, now_ns)
                 region.watched = min(resident, region.watched + met)
                 self._young[region] = None

@@ -219,10 +219,11 @@ class MemcgLru:
         return batch
 
     def _to_scan(self, key: int, anon: int, priority: int) -> int:
-        """get_nr_to_scan: how many pages to look at, in whole batches; of a group that was removed all there are."""
+        """get_nr_to_scan: how many pages to look at, in whole batches; of a group that was removed all there are. Asked
+        anew after each batch, it has come down to what was looked at when half of them are gone."""
         pages = self._pages(key, anon)
         if key in self._offline:
-            return pages
+            return -(-pages // 2)
         return -(-(pages >> priority) // _BATCH_PAGES) * _BATCH_PAGES
 
     def _pages(self, key: int, anon: int) -> int:

@@ -114,6 +114,7 @@ class Kswapd:
         """kswapd_try_to_sleep: whoever allocates may have used up already what was reclaimed, so it looks again before
         it waits for the low mark."""
         self.awake = False
+        machine.memory.zones.reclaim(active=False)
         machine.remove_runner(self)
         until_ns = self._nap_until_ns = machine.now_ns + machine.wall_ns(spent_ns) + _KSWAPD_NAP_NS
 
@@ -159,6 +160,8 @@ class Kswapd:
             passes = lru.passes
             freed, cost = machine.reclaim(max(READ_AROUND_PAGES, short), budget - spent, kswapd=True, spent_ns=spent)
             spent += cost
+            if freed:
+                zones.reclaim(active=True)
             self._wanted = self._wanted - freed if lru.passes == passes else 0
             if self._note(freed):
                 if self._failures >= _KSWAPD_FAILURES_MAX:

@@ -77,6 +77,7 @@ class Memory:
             config.memory_bytes, config.arch, calibration.kernel_fixed_kib, calibration.kernel_reserved_permille
         )
         self.zones = Zones(config.memory_bytes, reserved, config.arch, config.vm)
+        self.zones.fill_lists(config.cpus, config.kernel.base)
         self.zram: Zram | None = None
         if config.zram is not None:
             self.zram = Zram(config.zram.size_bytes, calibration.zram_overhead_permille)
@@ -205,6 +206,7 @@ class Memory:
         """Resident pages of a region are freed for good."""
         self.lru.remove(region, pages)
         self._give(region, pages)
+        self.zones.keep(pages)
         region.resident -= pages
         if region.kind == ANON:
             self.anon_pages -= pages

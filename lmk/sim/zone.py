@@ -30,6 +30,11 @@ _Q35_LOWMEM_MAX = 0xB0000000
 _Q35_LOWMEM = 2 * GIB
 #: hw/arm/virt.c puts RAM at 1 GiB, so 3 GiB of it lie below 4 GiB.
 _VIRT_LOWMEM = 3 * GIB
+#: mm/page_alloc.c, zone_batchsize: pages that a CPU takes for its list, or gives back, at once.
+_PCP_BATCH = 63
+#: Before Linux 5.14 a list holds at most six of them (pageset_set_high_and_batch); while a zone is being reclaimed
+#: four (nr_pcp_high).
+_PCP_OLD_BATCHES, _PCP_RECLAIM_BATCHES = 6, 4
 #: IO_TLB_DEFAULT_SIZE (include/linux/swiotlb.h).
 _BOUNCE_BYTES = 64 * MIB
 
@@ -70,8 +75,19 @@ class Zones:
         self.low_sum = sum(zone.marks[LOW] for zone in self.zones)
         self.user_low_sum = sum(zone.user_marks[LOW] for zone in self.zones)
         self.high_sum = sum(zone.marks[HIGH] for zone in self.zones)
+        #: Free pages on lists of the CPUs' own, which no mark counts.
+        self.listed = self._listed_most = self._listed_least = 0
+        self._reclaimed = False
         #: Distance from min to low: what allocations may run ahead of kswapd.
         self.gap = sum(zone.marks[LOW] - zone.marks[MIN] for zone in self.zones)
+
+    def fill_lists(self, cpus: int, base: str) -> None:
+        """CPUs begin to keep free pages on lists of their own: all together up to the low mark (zone_highsize). What is
+        on them goes up and down between that and nothing; here it is half of it."""
+        most = self.low_sum if base != "5.10" else cpus * _PCP_OLD_BATCHES * _PCP_BATCH
+        self.listed = self._listed_most = most // 2
+        self._listed_least = min(self.listed, cpus * _PCP_RECLAIM_BATCHES * _PCP_BATCH)
+        self.take(self.listed)
 
     def room(self, mark: int) -> int:
         """Pages that user space may allocate before every zone is down to ``mark``."""
@@ -94,6 +110,21 @@ class Zones:
             if below > 0:
                 short += below
         return short
+
+    def reclaim(self, *, active: bool) -> None:
+        """ZONE_RECLAIM_ACTIVE: once kswapd has freed something, and until it sleeps, hardly anything stays on the CPUs'
+        lists; after that they are filled by what a process gives back."""
+        self._reclaimed = active
+        if active and self.listed > self._listed_least:
+            self.give(self.listed - self._listed_least)
+            self.listed = self._listed_least
+
+    def keep(self, pages: int) -> None:
+        """A process that ends has given back so many: they stay on the list of its CPU first."""
+        kept = min(pages, self._listed_most - self.listed)
+        if kept > 0 and not self._reclaimed:
+            self.listed += kept
+            self.take(kept)
 
     def take(self, pages: int) -> int:
         """Allocate; the caller has asked ``room``, or is the kernel, which may go below every mark. Returns how many of

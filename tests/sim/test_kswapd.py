@@ -19,6 +19,9 @@ def full(name: str) -> tuple[Machine, Region]:
     device = Machine(config(name), published(kind=EMULATOR), events_max=10**6, draw=Random(0).getrandbits)
     memory = device.memory
     zones = memory.zones
+    # What CPUs keep for themselves has been given back.
+    for active in (True, False):
+        zones.reclaim(active=active)
     top = zones.zones[-1]
     file, anon = Region("file", FILE, 10**7, group=1), Region("anon", ANON, 10**7, 2048, group=2)
     memory.read_file(file, (top.free - top.user_marks[LOW]) // 2, 0, 0)
@@ -78,3 +81,13 @@ def test_it_looks_again_a_tenth_of_a_second_after_it_has_finished(ms: int, goes_
     reclaimed = memory.events.pgsteal_file - before
     assert (zone.free >= zone.user_marks[HIGH]) == goes_on == (reclaimed > 0)
     assert file.resident > 0
+
+
+def test_what_cpus_keep_for_themselves_comes_back_with_the_first_pages_reclaimed() -> None:
+    device, _ = full("phone-2gb")
+    zones = device.memory.zones
+    zones.keep(10_000)
+    kept = zones.listed
+    device.note_allocation()
+    device.advance(device.now_ns + NS_PER_S // 100)
+    assert zones.listed < kept // 4 and device.memory.events.pgsteal_file

@@ -104,3 +104,28 @@ def test_the_kernel_may_go_below_every_mark(memory: int) -> None:
     zones.take(zones.managed)
     assert zones.free == 0
     assert all(zone.free == 0 for zone in zones.zones)
+
+
+def test_cpus_keep_free_pages_on_lists_that_no_mark_counts() -> None:
+    zones = Zones(2 * GIB, 0, "x86_64", {"min_free_kbytes": 8192, "watermark_scale_factor": 65})
+    low = zones.zones[0].marks[LOW]
+    zones.fill_lists(2, "6.12")
+    assert zones.free == zones.managed - low // 2
+    zones.take(100_000)
+    # While kswapd runs a list holds four batches of 63 pages; what ends then gives everything back.
+    zones.reclaim(active=True)
+    assert zones.free == zones.managed - 100_000 - 2 * 4 * 63
+    zones.give(1000)
+    zones.keep(1000)
+    assert zones.free == zones.managed - 99_000 - 2 * 4 * 63
+    # After that they are filled by what the next process gives back.
+    zones.reclaim(active=False)
+    zones.give(99_000)
+    zones.keep(99_000)
+    assert zones.free == zones.managed - low // 2
+
+
+def test_lists_of_old_kernels_hold_six_batches() -> None:
+    zones = Zones(2 * GIB, 0, "x86_64", {})
+    zones.fill_lists(4, "5.10")
+    assert zones.managed - zones.free == 4 * 6 * 63 // 2
