@@ -34,9 +34,9 @@ MODULES = (
     *(
         f"lmk/sim/{name}.py"
         for name in (
-            *("activity", "compactor", "cpus", "deaths", "lru", "lru_classic", "lru_gen", "lru_memcg", "machine"),
-            *("memory", "process", "procfs", "psi", "reaper", "region", "run", "storage", "target", "vmpressure"),
-            *("workload", "zone", "zram"),
+            *("activity", "compactor", "cpus", "deaths", "kswapd", "lru", "lru_classic", "lru_gen", "lru_memcg"),
+            *("machine", "memory", "process", "procfs", "psi", "reaper", "region", "run", "storage", "target"),
+            *("timing", "vmpressure", "workload", "zone", "zram"),
         )
     ),
 )

@@ -21,8 +21,9 @@ from lmk.policy.lmkd.control_packets import (
     encode_command,
 )
 from lmk.sim.compactor import Compactor
-from lmk.sim.machine import PRIORITY_SCENARIO, Machine
+from lmk.sim.machine import Machine
 from lmk.sim.process import SimProcess
+from lmk.sim.timing import PRIORITY_SCENARIO
 from lmk.sim.workload import App, Workload, ms
 from lmk.sim.zone import PAGE_KIB
 from lmk.units import NS_PER_MS, NS_PER_US

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from lmk.sim.cpus import NICE_BACKGROUND, Usage
-from lmk.sim.machine import STEP_MAX_NS, Machine
+from lmk.sim.machine import Machine
 from lmk.sim.process import SimProcess
 from lmk.sim.region import ANON, Region
+from lmk.sim.timing import STEP_MAX_NS
 from lmk.sim.zone import PAGE_KIB
 
 #: COMPACT_DOWNGRADE_FREE_SWAP_THRESHOLD

@@ -7,9 +7,10 @@ from errno import ESRCH
 from typing import Protocol
 
 from lmk.sim.cpus import NICE_HIGHEST
-from lmk.sim.machine import PRIORITY_KERNEL, Machine
+from lmk.sim.machine import Machine
 from lmk.sim.process import SimProcess
 from lmk.sim.reaper import Exit, Reap, Teardown
+from lmk.sim.timing import PRIORITY_KERNEL
 from lmk.sim.zone import PAGE_KIB
 from lmk.units import NS_PER_S, NS_PER_US, c_div
 

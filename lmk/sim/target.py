@@ -20,8 +20,9 @@ from lmk.sim import cgroupfs, procfs
 from lmk.sim.activity import Activity
 from lmk.sim.deaths import Deaths
 from lmk.sim.listener import SimListener
-from lmk.sim.machine import PRIORITY_KERNEL, PRIORITY_OBSERVER, Machine
+from lmk.sim.machine import Machine
 from lmk.sim.process import SimProcess
+from lmk.sim.timing import PRIORITY_KERNEL, PRIORITY_OBSERVER
 from lmk.units import NS_PER_MS, NS_PER_US
 
 _CONNECTION = 1

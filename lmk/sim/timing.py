@@ -1,0 +1,13 @@
+"""How finely simulated time is divided, and what goes first at one instant."""
+
+from __future__ import annotations
+
+from lmk.units import NS_PER_MS
+
+#: Resolution of time while kswapd or direct reclaim is at work; no rate depends on it.
+STEP_MAX_NS = 10 * NS_PER_MS
+#: And its lower bound, so that a run along a watermark advances.
+STEP_MIN_NS = NS_PER_MS // 2
+
+#: Order of events at one instant.
+PRIORITY_KERNEL, PRIORITY_PROCESS, PRIORITY_SCENARIO, PRIORITY_OBSERVER = range(4)
