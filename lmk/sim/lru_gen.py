@@ -290,12 +290,12 @@ class GenerationLru:
         """Of a region's pages in one generation those whose accessed bit is set, ``accessed`` of all. A bit is cleared
         as its page is made young: pages without it lie in the youngest generations."""
         buckets = self._gens[region.kind]
-        rest = region.resident - accessed
-        for younger in range(self._max, seq, -1):
-            if rest <= 0:
-                break
-            rest -= buckets[younger].get(region, 0)
         held = buckets[seq].get(region, 0)
+        rest = region.resident - accessed
+        younger = self._max
+        while rest > 0 and younger > seq:
+            rest -= buckets[younger].get(region, 0)
+            younger -= 1
         return held if rest <= 0 else max(0, held - rest)
 
     def _promote_all(self, region: Region, accessed: int, seen: int) -> list[tuple[int, int]]:
@@ -327,11 +327,12 @@ class GenerationLru:
         unsorted = self._unsorted[kind]
         while pages > 0 and unsorted:
             seq = next(iter(unsorted))
-            part = min(pages, unsorted[seq])
+            left = unsorted[seq]
+            part = pages if pages < left else left
             self._behind[kind] -= part
             pages -= part
-            if part < unsorted[seq]:
-                unsorted[seq] -= part
+            if part < left:
+                unsorted[seq] = left - part
             else:
                 del unsorted[seq]
 
@@ -358,6 +359,9 @@ class GenerationLru:
     def _advance(self, can_swap: bool) -> bool:
         """try_to_inc_min_seq; with swap both kinds keep in step. Returns whether there was anything to leave behind."""
         oldest = list(self._min)
+        if not self._is_empty(FILE, oldest[FILE]) and oldest[ANON] >= oldest[FILE]:
+            # As it mostly is: neither has any to leave behind before the other.
+            return False
         for kind in (ANON, FILE) if can_swap else (FILE,):
             while oldest[kind] + _MIN_NR_GENS <= self._max and self._is_empty(kind, oldest[kind]):
                 oldest[kind] += 1
@@ -408,7 +412,9 @@ class GenerationLru:
         if behind:
             # sort_folio: among those that are looked for lie what walks found accessed.
             held = self._sizes[kind][seq]
-            passed = min(behind, want * behind // held + 1 if held else max(want, _MAX_LRU_BATCH))
+            passed = want * behind // held + 1 if held else max(want, _MAX_LRU_BATCH)
+            if passed > behind:
+                passed = behind
             self._sort(kind, passed)
             self._refilled += passed
             batch.kept += passed
@@ -417,13 +423,11 @@ class GenerationLru:
             region = next(iter(bucket))
             held = bucket[region]
             looked = held if held < want else want
-            met = 0
             accessed = region.accessed(now_ns)
-            if accessed:
-                resident = region.resident
-                met = -(-looked * self._accessed_in(region, seq, accessed) // held)
+            met = -(-looked * self._accessed_in(region, seq, accessed) // held) if accessed else 0
+            if met:
                 region.set_accessed(accessed - met, now_ns)
-                region.watched = min(resident, region.watched + met)
+                region.watched = min(region.resident, region.watched + met)
                 self._young[region] = None
                 self._cut(region, seq, met)
                 self._put(region, self._max, met)
