@@ -31,8 +31,9 @@ class GenerationLru:
         self._walk_ns = walk_ns
         #: The last walk: when it ends, and what it comes across, in its order, with the generations it took it from.
         self._walk_end_ns = 0
-        self._overtaken = False
         self._walk: list[tuple[Region, int, list[tuple[int, int]]]] = []
+        #: Whether somebody raised the generation meanwhile.
+        self._overtaken = False
         # lru_gen_init_lruvec
         self._max = _MIN_NR_GENS + 1
         self._min = [0, 0]
