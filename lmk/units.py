@@ -5,14 +5,16 @@ Names end in their unit: ``_pages``, ``_kib``, ``_bytes``, ``_ns``, ``_us``, ``_
 
 from __future__ import annotations
 
-KIB = 1024
-MIB = 1024 * 1024
-GIB = 1024 * 1024 * 1024
-NS_PER_US = 1_000
-US_PER_MS = 1_000
-MS_PER_S = 1_000
-NS_PER_MS = 1_000_000
-NS_PER_S = 1_000_000_000
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+GIB: Final = 1024 * 1024 * 1024
+NS_PER_US: Final = 1_000
+US_PER_MS: Final = 1_000
+MS_PER_S: Final = 1_000
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
 
 
 def c_div(dividend: int, divisor: int) -> int:

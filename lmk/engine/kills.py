@@ -7,6 +7,7 @@ decision follow, and what the signal and the reap did becomes known much later.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from lmk.policy.api import EventLog, Kill, ReadProcess, Request, Wait
 from lmk.policy.decision import Decision
@@ -15,7 +16,12 @@ from lmk.record.schema import KILLER_KERNEL_OOM, KillRow
 from lmk.record.writer import RecordWriter
 
 # killinfo fields (event.logtags of lmkd): 0 pid, 1 uid, 2 adj, 3 min adj, 4 rss kB, 5 reason
-_PID, _UID, _ADJ, _MIN_ADJ, _RSS, _REASON = range(6)
+_PID: Final = 0
+_UID: Final = 1
+_ADJ: Final = 2
+_MIN_ADJ: Final = 3
+_RSS: Final = 4
+_REASON: Final = 5
 
 
 class KillJournal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from lmk.engine.loop import Observer
 from lmk.policy.api import EventLog, HandlerBegin, HandlerEnd, Log, Request
@@ -10,11 +11,11 @@ from lmk.policy.decision import Decision
 from lmk.record.schema import LogRow
 from lmk.record.writer import RecordWriter
 
-LOG_TAG = "lowmemorykiller"
-EVENT_TAG = "killinfo"
+LOG_TAG: Final = "lowmemorykiller"
+EVENT_TAG: Final = "killinfo"
 
 # Bookkeeping of the handler wrapper says nothing that a decision or a wait does not.
-_UNRECORDED = (HandlerBegin, HandlerEnd)
+_UNRECORDED: Final = (HandlerBegin, HandlerEnd)
 
 
 class RecordingObserver:

@@ -7,7 +7,7 @@ gives them their oom_score_adj, tells lmkd over its socket, freezes and compacts
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from lmk.config.app_adj import CACHED_ADJ_MIN, AdjProcess, AdjState
 from lmk.config.app_restart import next_restart_ns
@@ -29,11 +29,11 @@ from lmk.sim.zone import PAGE_KIB
 from lmk.units import NS_PER_MS, NS_PER_US
 
 #: ProcessList.NATIVE_ADJ, and where pids begin (nothing depends on it).
-_NATIVE_ADJ = -1000
-_FIRST_PID = 300
+_NATIVE_ADJ: Final = -1000
+_FIRST_PID: Final = 300
 
 #: Kinds of event that a long run leaves out of its record.
-DETAILS = frozenset({"step", "frozen", "thawed", "filled", "compacted", "grew"})
+DETAILS: Final = frozenset({"step", "frozen", "thawed", "filled", "compacted", "grew"})
 
 
 class World(Protocol):

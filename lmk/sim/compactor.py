@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from lmk.sim.cpus import NICE_BACKGROUND, Usage
 from lmk.sim.machine import Machine
@@ -18,7 +18,7 @@ from lmk.sim.timing import STEP_MAX_NS
 from lmk.sim.zone import PAGE_KIB
 
 #: COMPACT_DOWNGRADE_FREE_SWAP_THRESHOLD
-_SWAP_DIVISOR = 5
+_SWAP_DIVISOR: Final = 5
 
 
 class _Order:

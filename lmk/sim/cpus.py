@@ -8,15 +8,18 @@ Linux 6.12.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 #: sched_prio_to_weight of nice -20, 0 and 10.
-NICE_HIGHEST, NICE_NORMAL, NICE_BACKGROUND = 88761, 1024, 110
+NICE_HIGHEST: Final = 88761
+NICE_NORMAL: Final = 1024
+NICE_BACKGROUND: Final = 110
 
 #: CPU time is wall time times the second over the first.
 Share = tuple[int, int]
 WHOLE: Share = (1, 1)
 #: The demand of who never sleeps.
-WHOLE_TIME = 1000
+WHOLE_TIME: Final = 1000
 
 
 class Usage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import ESRCH
-from typing import Protocol
+from typing import Final, Protocol
 
 from lmk.sim.cpus import NICE_HIGHEST
 from lmk.sim.machine import Machine
@@ -15,10 +15,11 @@ from lmk.sim.zone import PAGE_KIB
 from lmk.units import NS_PER_S, NS_PER_US, c_div
 
 #: include/uapi/asm-generic/signal.h
-SIGKILL, SIGTERM = 9, 15
+SIGKILL: Final = 9
+SIGTERM: Final = 15
 #: mm/oom_kill.c
-OOM_REAPER_DELAY_NS = 2 * NS_PER_S
-OOM_SCORE_ADJ_MIN = -1000
+OOM_REAPER_DELAY_NS: Final = 2 * NS_PER_S
+OOM_SCORE_ADJ_MIN: Final = -1000
 
 
 class Listener(Protocol):

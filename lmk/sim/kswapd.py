@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lmk.sim.cpus import NICE_NORMAL, Usage
 from lmk.sim.lru import DEF_PRIORITY
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from lmk.sim.machine import Machine
 
 #: mm/vmscan.c MAX_RECLAIM_RETRIES: after so many fruitless runs kswapd leaves reclaim to the allocators.
-_FAILURES_MAX = 16
+_FAILURES_MAX: Final = 16
 #: mm/vmscan.c, kswapd_try_to_sleep: HZ / 10.
-_NAP_NS = 100 * NS_PER_MS
+_NAP_NS: Final = 100 * NS_PER_MS
 
 
 class Kswapd:

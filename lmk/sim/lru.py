@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from lmk.sim.region import Region
 
 #: include/linux/swap.h: reclaim works in steps of this many pages.
-SWAP_CLUSTER_MAX = 32
+SWAP_CLUSTER_MAX: Final = 32
 #: include/linux/mmzone.h: what reclaim starts from; the lower, the more of each list is looked at.
-DEF_PRIORITY = 12
+DEF_PRIORITY: Final = 12
 #: set_initial_priority: kswapd's goal (the high marks) wants more than that, DEF_PRIORITY / 2 is the limit.
-KSWAPD_PRIORITY = 6
-MAX_SWAPPINESS = 200
+KSWAPD_PRIORITY: Final = 6
+MAX_SWAPPINESS: Final = 200
 
 
 class Batch:

@@ -8,6 +8,7 @@ Linux 6.12.
 from __future__ import annotations
 
 from math import isqrt
+from typing import Final
 
 from lmk.sim.lru import DEF_PRIORITY, MAX_SWAPPINESS, Batch
 from lmk.sim.region import ANON, FILE, Region
@@ -243,4 +244,4 @@ class ClassicLru:
 
 
 #: A wholly spared region ends a batch after about this many pages, so that no batch looks at everything.
-SPARED_COST = 32
+SPARED_COST: Final = 32

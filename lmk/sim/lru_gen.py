@@ -7,15 +7,17 @@ tier 0 exists: all pages here are accessed through page tables.
 
 from __future__ import annotations
 
+from typing import Final
+
 from lmk.sim.lru import DEF_PRIORITY, MAX_SWAPPINESS, Batch
 from lmk.sim.region import ANON, FILE, Region
 
-_MIN_NR_GENS = 2
-_MAX_NR_GENS = 4
-_MIN_LRU_BATCH = 64
-_MAX_LRU_BATCH = 64 * _MIN_LRU_BATCH
+_MIN_NR_GENS: Final = 2
+_MAX_NR_GENS: Final = 4
+_MIN_LRU_BATCH: Final = 64
+_MAX_LRU_BATCH: Final = 64 * _MIN_LRU_BATCH
 #: PTRS_PER_PTE: what one page table maps.
-_TABLE_PAGES = 512
+_TABLE_PAGES: Final = 512
 
 
 class GenerationLru:

@@ -9,15 +9,16 @@ that had to be aged is low on cold pages and moves to the young ones, which are 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from lmk.sim.lru import KSWAPD_PRIORITY, SWAP_CLUSTER_MAX, Batch, Lru
 from lmk.sim.region import ANON, FILE, Region
 
 #: MEMCG_NR_BINS, and how many bits choose one.
-_BIN_BITS = 3
-_BINS = 1 << _BIN_BITS
+_BIN_BITS: Final = 3
+_BINS: Final = 1 << _BIN_BITS
 #: MIN_LRU_BATCH: what is isolated at once.
-_BATCH_PAGES = 64
+_BATCH_PAGES: Final = 64
 
 
 class _Pass:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
@@ -27,10 +27,10 @@ from lmk.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 #: kernel/sched/fair.c: busy CPUs are balanced every 16 (sd_init, busy_factor) times their number of milliseconds
 #: (get_sd_balance_interval); of tasks alike one moves at the second try (detach_tasks, nr_balance_failed). Per CPU.
-_BALANCE_NS = 2 * 16 * NS_PER_MS
+_BALANCE_NS: Final = 2 * 16 * NS_PER_MS
 
 #: Uptime at which a run begins: a device has booted by then. lmkd ignores limits sent in the first second.
-UPTIME_NS = 10 * NS_PER_S
+UPTIME_NS: Final = 10 * NS_PER_S
 
 
 class Runner(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import attrs
 
@@ -23,16 +24,16 @@ from lmk.sim.zone import PAGE_KIB, Zones, reserved_bytes
 from lmk.sim.zram import Zram
 
 #: Pages of one aggregated step of reclaim. The kernel isolates MIN_LRU_BATCH at once, however little is wanted of them.
-_BATCH_PAGES = 512
-_BATCH_PAGES_MIN = 64
+_BATCH_PAGES: Final = 512
+_BATCH_PAGES_MIN: Final = 64
 #: Bounds a single call: steps that only move pages between generations cost time but free nothing.
-_STEPS_MAX = 64
+_STEPS_MAX: Final = 64
 #: Agings within one call: one that must be, and one for what the first found cold.
-_AGED_MAX = 2
+_AGED_MAX: Final = 2
 #: get_swappiness: with less swap than MIN_LRU_BATCH left MGLRU does without (the classic lists use the last slot).
-_MGLRU_SWAP_MIN_PAGES = 64
+_MGLRU_SWAP_MIN_PAGES: Final = 64
 #: The default of vm.swappiness (mm/vmscan.c).
-_SWAPPINESS = 60
+_SWAPPINESS: Final = 60
 
 
 @attrs.define

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lmk.config.app_adj import PREVIOUS_ADJ
 from lmk.config.timeline import PlannedProcess
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from lmk.sim.machine import Machine
 
 #: mm/filemap.c, do_sync_mmap_readahead: one read around a fault, VM_READAHEAD_PAGES (128 KiB).
-READ_AROUND_PAGES = 32
+READ_AROUND_PAGES: Final = 32
 #: mm/internal.h MAX_RECLAIM_RETRIES: failed rounds of direct reclaim before the OOM killer is asked.
-_MAX_RECLAIM_RETRIES = 16
+_MAX_RECLAIM_RETRIES: Final = 16
 
 #: Kinds of job.
-BURN, NEW, TOUCH, CALL = range(4)
+BURN: Final = 0
+NEW: Final = 1
+TOUCH: Final = 2
+CALL: Final = 3
 
 
 class Job:

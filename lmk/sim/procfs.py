@@ -7,6 +7,8 @@ out (slab, shmem, dirty pages) are there and zero.
 
 from __future__ import annotations
 
+from typing import Final
+
 from lmk.procfs.meminfo import Meminfo
 from lmk.procfs.psi import Pressure, Stall
 from lmk.procfs.vmstat import Vmstat
@@ -73,7 +75,7 @@ def swaps_text(memory: Memory) -> str:
 
 
 #: Counters of other things than kswapd and direct reclaim; in 6.12 pgdemote_kswapd is one of the node's.
-_BETWEEN_STEAL_AND_SCAN = {"5.10": {}, "6.1": {"pgdemote_kswapd": 0}, "6.12": {"pgsteal_khugepaged": 0}}
+_BETWEEN_STEAL_AND_SCAN: Final = {"5.10": {}, "6.1": {"pgdemote_kswapd": 0}, "6.12": {"pgsteal_khugepaged": 0}}
 
 
 def vmstat(memory: Memory, base: str) -> Vmstat:

@@ -7,30 +7,35 @@ psi_trigger_create), include/linux/sched/loadavg.h, Linux 6.12. Times are nanose
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from lmk.procfs.psi import Pressure, Stall
 from lmk.units import NS_PER_S, NS_PER_US
 
-MEM_SOME, MEM_FULL, IO_SOME, IO_FULL, CPU_SOME = range(5)
-_STATES = 5
-_NONIDLE = 5
+MEM_SOME: Final = 0
+MEM_FULL: Final = 1
+IO_SOME: Final = 2
+IO_FULL: Final = 3
+CPU_SOME: Final = 4
+_STATES: Final = 5
+_NONIDLE: Final = 5
 
 #: CONFIG_HZ of Android's kernels.
-HZ = 250
-JIFFY_NS = NS_PER_S // HZ
+HZ: Final = 250
+JIFFY_NS: Final = NS_PER_S // HZ
 #: PSI_FREQ is 2 * HZ + 1 jiffies.
-_PERIOD_NS = (2 * HZ + 1) * JIFFY_NS
-_UPDATES_PER_WINDOW = 10
-_WINDOW_MAX_US = 10_000_000
+_PERIOD_NS: Final = (2 * HZ + 1) * JIFFY_NS
+_UPDATES_PER_WINDOW: Final = 10
+_WINDOW_MAX_US: Final = 10_000_000
 #: 1/exp(period/10s), 60s and 300s in fixed point.
-_EXP = (1677, 1981, 2034)
-_FSHIFT = 11
-_FIXED_1 = 1 << _FSHIFT
-_EXP_AND_REST = tuple((exp, _FIXED_1 - exp) for exp in _EXP)
+_EXP: Final = (1677, 1981, 2034)
+_FSHIFT: Final = 11
+_FIXED_1: Final = 1 << _FSHIFT
+_EXP_AND_REST: Final = tuple((exp, _FIXED_1 - exp) for exp in _EXP)
 
-_NONE = [0, 0, 0]
+_NONE: Final = [0, 0, 0]
 
-EINVAL = 22
+EINVAL: Final = 22
 
 
 class Trigger:

@@ -6,7 +6,10 @@ entries, counted. While the owner is in use the hot part is touched round and ro
 
 from __future__ import annotations
 
-ANON, FILE = 0, 1
+from typing import Final
+
+ANON: Final = 0
+FILE: Final = 1
 
 
 class Region:

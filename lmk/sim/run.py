@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -39,14 +39,14 @@ from lmk.sim.listener import RecordingListener, SimListener
 from lmk.sim.target import SimTarget
 
 #: From here on a run's record holds what led to something, kills, samples and events, not each single exchange.
-LONG_RUN_MS = 30 * 60_000
+LONG_RUN_MS: Final = 30 * 60_000
 #: Samples per run at most; never closer than a live run's.
-_SAMPLES_MAX = 2000
-_SAMPLE_MS_MIN = 250
+_SAMPLES_MAX: Final = 2000
+_SAMPLE_MS_MIN: Final = 250
 #: Rows of a long run's record that are written together.
-_HELD_MAX = 500
+_HELD_MAX: Final = 500
 #: Forty times what a day on a phone takes: minutes, not hours, until a run that never settles ends with a report.
-EVENTS_MAX = 2_000_000
+EVENTS_MAX: Final = 2_000_000
 
 
 @attrs.frozen(kw_only=True)
@@ -165,8 +165,8 @@ def _led_to_something(decision: Decision) -> bool:
 
 
 #: Recorded however long a run is: the log, and which process was in which tier.
-_KEPT = frozenset({EventLog, Log, SetOomScoreAdj})
+_KEPT: Final = frozenset({EventLog, Log, SetOomScoreAdj})
 #: Most of what a long run exchanges, and nothing that either wants to see then.
-_UNTOLD = frozenset({HandlerBegin, HandlerEnd, ReadFile})
+_UNTOLD: Final = frozenset({HandlerBegin, HandlerEnd, ReadFile})
 #: What KillJournal looks at.
-_JOURNALED = frozenset({ReadProcess, Kill, EventLog, Decision, Wait})
+_JOURNALED: Final = frozenset({ReadProcess, Kill, EventLog, Decision, Wait})

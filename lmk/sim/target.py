@@ -6,7 +6,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
@@ -25,12 +25,12 @@ from lmk.sim.process import SimProcess
 from lmk.sim.timing import PRIORITY_KERNEL, PRIORITY_OBSERVER
 from lmk.units import NS_PER_MS, NS_PER_US
 
-_CONNECTION = 1
+_CONNECTION: Final = 1
 #: system_server as it talks to lmkd.
-_CLIENT = (200, 1000)
-_TICKS_PER_S = 100
-_MEMORY_FILES = ("/proc/meminfo", "/proc/vmstat", "/proc/zoneinfo")
-_PRESSURE_PREFIX = "/proc/pressure/"
+_CLIENT: Final = (200, 1000)
+_TICKS_PER_S: Final = 100
+_MEMORY_FILES: Final = ("/proc/meminfo", "/proc/vmstat", "/proc/zoneinfo")
+_PRESSURE_PREFIX: Final = "/proc/pressure/"
 
 
 class SimTarget:

@@ -7,13 +7,17 @@ of all above it.
 
 from __future__ import annotations
 
+from typing import Final
+
 from lmk.sim.lru import SWAP_CLUSTER_MAX
 
 #: vmpressure_win, vmpressure_level_med and vmpressure_level_critical.
-_WINDOW_PAGES = SWAP_CLUSTER_MAX * 16
-_MEDIUM_PCT = 60
-_CRITICAL_PCT = 95
-LOW, MEDIUM, CRITICAL = range(3)
+_WINDOW_PAGES: Final = SWAP_CLUSTER_MAX * 16
+_MEDIUM_PCT: Final = 60
+_CRITICAL_PCT: Final = 95
+LOW: Final = 0
+MEDIUM: Final = 1
+CRITICAL: Final = 2
 
 
 class Vmpressure:

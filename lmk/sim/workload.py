@@ -7,7 +7,7 @@ only what reclaim took of it is touched in earnest.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from lmk.config.timeline import PlannedProcess
 from lmk.sim.machine import Machine
@@ -18,21 +18,21 @@ from lmk.units import NS_PER_MS, NS_PER_S
 
 #: The hot set is touched in so many slices (HOT_SLICES). Here only where that is often: what reclaim took of a set
 #: that is touched more seldom than every two seconds comes back in one go.
-_HOT_SLICES = 4
-_SLICED_MS_MAX = 2000
+_HOT_SLICES: Final = 4
+_SLICED_MS_MAX: Final = 2000
 #: A leak is written down in stretches of this size, so that its pages age one after the other.
-_GROWN_PAGES = 4096
+_GROWN_PAGES: Final = 4096
 #: Growth and leaks happen in pieces of at least this many pages (PIECE_PAGES).
-_PIECE_PAGES = 128
+_PIECE_PAGES: Final = 128
 #: Slow growth comes in so many pieces at once, at most, as long as they are no more than this part of what is free
 #: above the low marks: nobody has to reclaim for it sooner.
-_PIECES_MAX = 8
-_PIECES_PART = 16
+_PIECES_MAX: Final = 8
+_PIECES_PART: Final = 16
 #: Groups without pages: the root, /apps and /system, and below the last of these numbers one for each user.
-_TOP_GROUPS = (-1, -2, -3)
-_USER_GROUP = -4
+_TOP_GROUPS: Final = (-1, -2, -3)
+_USER_GROUP: Final = -4
 #: While something grows the app looks this often at what is due.
-_GROW_LOOP_NS = 20 * NS_PER_MS
+_GROW_LOOP_NS: Final = 20 * NS_PER_MS
 
 
 class Emit(Protocol):

@@ -8,35 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isqrt
+from typing import Final
 
 from lmk.units import GIB, MIB
 
-PAGE_KIB = 4
-PAGE_BYTES = 4096
-MIN, LOW, HIGH = range(3)
+PAGE_KIB: Final = 4
+PAGE_BYTES: Final = 4096
+MIN: Final = 0
+LOW: Final = 1
+HIGH: Final = 2
 
 #: Kernel defaults for what a config leaves out.
-_WATERMARK_SCALE_FACTOR = 10
-_MIN_FREE_KIB_LIMITS = (128, 262144)
+_WATERMARK_SCALE_FACTOR: Final = 10
+_MIN_FREE_KIB_LIMITS: Final = (128, 262144)
 #: pageblock_nr_pages with 2 MiB huge pages, and MIGRATE_PCPTYPES (include/linux/pageblock-flags.h, mmzone.h).
-_PAGEBLOCK_PAGES = 512
-_PCP_TYPES = 3
+_PAGEBLOCK_PAGES: Final = 512
+_PCP_TYPES: Final = 3
 #: set_recommended_min_free_kbytes: never more than 5 % of lowmem.
-_KHUGEPAGED_PART = 20
+_KHUGEPAGED_PART: Final = 20
 #: sysctl_lowmem_reserve_ratio of ZONE_DMA32 and ZONE_NORMAL (CONFIG_ZONE_DMA is off on Android).
-_RESERVE_RATIO = (256, 32)
+_RESERVE_RATIO: Final = (256, 32)
 #: hw/i386/pc_q35.c: with less than this everything lies below 4 GiB, else 2 GiB do.
-_Q35_LOWMEM_MAX = 0xB0000000
-_Q35_LOWMEM = 2 * GIB
+_Q35_LOWMEM_MAX: Final = 0xB0000000
+_Q35_LOWMEM: Final = 2 * GIB
 #: hw/arm/virt.c puts RAM at 1 GiB, so 3 GiB of it lie below 4 GiB.
-_VIRT_LOWMEM = 3 * GIB
+_VIRT_LOWMEM: Final = 3 * GIB
 #: mm/page_alloc.c, zone_batchsize: pages that a CPU takes for its list, or gives back, at once.
-_PCP_BATCH = 63
+_PCP_BATCH: Final = 63
 #: Before Linux 5.14 a list holds at most six of them (pageset_set_high_and_batch); while a zone is being reclaimed
 #: four (nr_pcp_high).
-_PCP_OLD_BATCHES, _PCP_RECLAIM_BATCHES = 6, 4
+_PCP_OLD_BATCHES: Final = 6
+_PCP_RECLAIM_BATCHES: Final = 4
 #: IO_TLB_DEFAULT_SIZE (include/linux/swiotlb.h).
-_BOUNCE_BYTES = 64 * MIB
+_BOUNCE_BYTES: Final = 64 * MIB
 
 
 class Zone:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from lmk.policy.api import HandlerBegin, HandlerEnd, Log, Machine, Request
 from lmk.policy.lmkd.control_packets import Dialect
@@ -24,14 +24,19 @@ from lmk.units import NS_PER_MS, NS_PER_S
 
 Steps = Generator[Request, Any, Any]
 
-LEVEL_NAMES = ("low", "medium", "critical")
-LOW, MEDIUM, CRITICAL = 0, 1, 2
+LEVEL_NAMES: Final = ("low", "medium", "critical")
+LOW: Final = 0
+MEDIUM: Final = 1
+CRITICAL: Final = 2
 
-NO_CHANGE, START, PAUSE, RESUME = 0, 1, 2, 3
-POLL_SHORT_MS = 10
-POLL_LONG_MS = 100
+NO_CHANGE: Final = 0
+START: Final = 1
+PAUSE: Final = 2
+RESUME: Final = 3
+POLL_SHORT_MS: Final = 10
+POLL_LONG_MS: Final = 100
 
-DATA_CONNECTIONS_MAX = 3
+DATA_CONNECTIONS_MAX: Final = 3
 
 
 def diff_ms(start_ns: int, end_ns: int) -> int:

@@ -6,6 +6,7 @@ Results are in pages: a kB number is divided by the page size in KiB, as in C. D
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from lmk.policy.api import FileError, Log, ReadFile, ReadGpuTotal
 from lmk.policy.lmkd.daemon import Daemon, Steps, error
@@ -20,34 +21,34 @@ from lmk.procfs.vmstat import Vmstat
 from lmk.procfs.zoneinfo import Zoneinfo
 from lmk.units import c_div, c_int32, c_int64
 
-MEMINFO_PATH = "/proc/meminfo"
-VMSTAT_PATH = "/proc/vmstat"
-ZONEINFO_PATH = "/proc/zoneinfo"
-PSI_MEMORY_PATH = "/proc/pressure/memory"
-PSI_IO_PATH = "/proc/pressure/io"
-PSI_CPU_PATH = "/proc/pressure/cpu"
-WATERMARK_REFRESH_MS = 60_000
-_READ = {
+MEMINFO_PATH: Final = "/proc/meminfo"
+VMSTAT_PATH: Final = "/proc/vmstat"
+ZONEINFO_PATH: Final = "/proc/zoneinfo"
+PSI_MEMORY_PATH: Final = "/proc/pressure/memory"
+PSI_IO_PATH: Final = "/proc/pressure/io"
+PSI_CPU_PATH: Final = "/proc/pressure/cpu"
+WATERMARK_REFRESH_MS: Final = 60_000
+_READ: Final = {
     path: ReadFile(path)
     for path in (MEMINFO_PATH, VMSTAT_PATH, ZONEINFO_PATH, PSI_MEMORY_PATH, PSI_IO_PATH, PSI_CPU_PATH)
 }
 
 #: In the order of the killinfo event.
-MEMINFO_FIELDS = (
+MEMINFO_FIELDS: Final = (
     *("MemFree", "Cached", "SwapCached", "Buffers", "Shmem", "Unevictable", "SwapTotal", "SwapFree"),
     *("Active(anon)", "Inactive(anon)", "Active(file)", "Inactive(file)", "SReclaimable", "SUnreclaim"),
     *("KernelStack", "PageTables", "ION_heap", "ION_heap_pool", "CmaFree"),
 )
-_MEMINFO_NAMES = (*MEMINFO_FIELDS, "Dirty")
-_MEMINFO_INDEX = {name + ":": index for index, name in enumerate(_MEMINFO_NAMES)}
-VMSTAT_FIELDS = (
+_MEMINFO_NAMES: Final = (*MEMINFO_FIELDS, "Dirty")
+_MEMINFO_INDEX: Final = {name + ":": index for index, name in enumerate(_MEMINFO_NAMES)}
+VMSTAT_FIELDS: Final = (
     *("nr_inactive_file", "nr_active_file", "workingset_refault", "workingset_refault_file"),
     *("pgscan_kswapd", "pgscan_direct", "pgrefill", "nr_free_pages", "pgscan_direct_throttle"),
 )
-_VMSTAT_INDEX = {name: index for index, name in enumerate(VMSTAT_FIELDS)}
-_PGSKIP_FIELDS = ("pgskip_dma", "pgskip_dma32", "pgskip_normal", "pgskip_high", "pgskip_movable")
-VENDOR_VMSTAT_FIELDS = (*VMSTAT_FIELDS, *_PGSKIP_FIELDS)
-_VENDOR_VMSTAT_INDEX = {name: index for index, name in enumerate(VENDOR_VMSTAT_FIELDS)}
+_VMSTAT_INDEX: Final = {name: index for index, name in enumerate(VMSTAT_FIELDS)}
+_PGSKIP_FIELDS: Final = ("pgskip_dma", "pgskip_dma32", "pgskip_normal", "pgskip_high", "pgskip_movable")
+VENDOR_VMSTAT_FIELDS: Final = (*VMSTAT_FIELDS, *_PGSKIP_FIELDS)
+_VENDOR_VMSTAT_INDEX: Final = {name: index for index, name in enumerate(VENDOR_VMSTAT_FIELDS)}
 
 
 def wrap(number: int) -> int:

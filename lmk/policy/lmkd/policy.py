@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from lmk.policy.api import (
     CheckWritable,
@@ -32,7 +33,7 @@ from lmk.policy.lmkd.strerror import strerror
 from lmk.policy.lmkd.versions import BASELINE, Behaviour, behaviour
 from lmk.policy.lmkd.waiting import handle_kill_done, handle_kill_failed
 
-REAPER_THREADS = 2
+REAPER_THREADS: Final = 2
 
 
 class LmkdPolicy:

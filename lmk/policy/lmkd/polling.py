@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lmk.policy.api import (
     ConnectEvent,
     Event,
@@ -36,9 +38,9 @@ from lmk.policy.lmkd.victim import close_connection
 from lmk.policy.lmkd.waiting import stop_wait
 from lmk.policy.lmkd.watchdog import bite, log_reaped
 
-_WAIT_FOREVER = Wait(None)
+_WAIT_FOREVER: Final = Wait(None)
 #: What other threads of lmkd do; these never share a Wakeup with events.
-_SIDE_EVENTS = frozenset({WatchdogEvent, ReapedEvent})
+_SIDE_EVENTS: Final = frozenset({WatchdogEvent, ReapedEvent})
 
 
 def main_loop(d: Daemon) -> Steps:

@@ -9,6 +9,7 @@ thrashing* is thrashing_limit_critical. "low watermark breached" means free memo
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from lmk.policy.decision import Evaluation
 from lmk.policy.lmkd.kill_reason import VENDOR_KILL_BASE, KillReason
@@ -18,10 +19,12 @@ from lmk.policy.lmkd.victim import PERCEPTIBLE_ADJ
 from lmk.policy.lmkd.watermark import HIGH, MIN
 from lmk.units import c_div, c_int32, c_int64
 
-NO_RECLAIM, KSWAPD_RECLAIM, DIRECT_RECLAIM = 0, 1, 2
-CRITICAL_LEVEL = 2
+NO_RECLAIM: Final = 0
+KSWAPD_RECLAIM: Final = 1
+DIRECT_RECLAIM: Final = 2
+CRITICAL_LEVEL: Final = 2
 #: Perceptible apps are safe from this score upward.
-ABOVE_PERCEPTIBLE = PERCEPTIBLE_ADJ + 1
+ABOVE_PERCEPTIBLE: Final = PERCEPTIBLE_ADJ + 1
 
 Rule = Callable[[Evaluation, LmkdParams, Behaviour], bool]
 

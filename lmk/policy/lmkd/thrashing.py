@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lmk.policy.decision import Evaluation
 from lmk.policy.lmkd.daemon import Daemon, diff_ms
 from lmk.policy.lmkd.memory import VmCounters, wrap
 from lmk.units import c_div, c_int32
 
-WINDOW_MS = 1000
+WINDOW_MS: Final = 1000
 
 
 def restart_window(d: Daemon, counters: VmCounters, refaults: int) -> None:
