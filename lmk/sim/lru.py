@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from abc import ABC, abstractmethod
+from typing import Final
 
 from lmk.sim.region import Region
 
@@ -40,53 +41,67 @@ class Batch:
         return sum(pages for _, pages in self.victims)
 
 
-class Lru(Protocol):
+class Lru(ABC):
     """The page lists of one node (or one memory cgroup)."""
 
     #: How many passes of kswapd are over.
     passes: int
 
     @property
+    @abstractmethod
     def refilled(self) -> int:
         """Pages taken off an active list so far (pgrefill)."""
 
+    @abstractmethod
     def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:
         """Pages have just become resident by a fault; the caller has raised ``region.resident``."""
 
+    @abstractmethod
     def remove(self, region: Region, pages: int) -> None:
         """Pages are freed otherwise than by ``isolate``; oldest first. The caller lowers ``region.resident``."""
 
+    @abstractmethod
     def follow(self, region: Region) -> None:
         """The region's accessed bits are about to change."""
 
+    @abstractmethod
     def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:
         """Look at about ``want`` pages, all of one kind, and take those off the lists that nobody uses; no more than
         ``anon`` if they are anonymous (0: there is no swap for them)."""
 
+    @abstractmethod
     def begin_pass(self, *, kswapd: bool) -> None:
         """kswapd was woken, or an allocation begins to reclaim."""
 
+    @abstractmethod
     def counts(self, kind: int) -> tuple[int, int]:
         """Active and inactive pages as /proc/meminfo reports them."""
 
+    @abstractmethod
     def total(self, kind: int) -> int:
         """Active and inactive together."""
 
+    @abstractmethod
     def mark(self, region: Region) -> int:
         """The reclaim clock, to be remembered for evicted pages."""
 
+    @abstractmethod
     def note_refault(self, region: Region, pages: int) -> bool:
         """Evicted pages came back. Returns whether they count as part of the working set: then waiting for them is
         a memory stall."""
 
+    @abstractmethod
     def online(self, group: int) -> None:
         """A memory cgroup is made."""
 
+    @abstractmethod
     def offline(self, group: int) -> None:
         """The memory cgroup is removed; its pages stay until they are reclaimed or freed."""
 
+    @abstractmethod
     def scrape(self) -> None:
         """These are the lists of one memory cgroup, and it was removed."""
 
+    @abstractmethod
     def note_reclaimed(self, region: Region, pages: int) -> None:
         """Pages of a region were written out or dropped."""

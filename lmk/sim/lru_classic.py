@@ -10,41 +10,14 @@ from __future__ import annotations
 from math import isqrt
 from typing import Final
 
-from lmk.sim.lru import DEF_PRIORITY, MAX_SWAPPINESS, Batch
+from lmk.sim.lru import DEF_PRIORITY, MAX_SWAPPINESS, Batch, Lru
+from lmk.sim.page_list import PageList
 from lmk.sim.region import ANON, FILE, Region
 from lmk.sim.zone import PAGE_BYTES
 from lmk.units import GIB
 
 
-class _List:
-    """One LRU list, oldest first."""
-
-    __slots__ = ("pages", "regions")
-
-    def __init__(self) -> None:
-        self.regions: dict[Region, int] = {}
-        self.pages = 0
-
-    def put(self, region: Region, pages: int) -> None:
-        """At the young end; what the region has there already is merged into its place."""
-        self.regions[region] = self.regions.get(region, 0) + pages
-        self.pages += pages
-
-    def put_youngest(self, region: Region, pages: int) -> None:
-        """At the young end, with what the region has there already."""
-        self.regions[region] = self.regions.pop(region, 0) + pages
-        self.pages += pages
-
-    def cut(self, region: Region, pages: int) -> None:
-        left = self.regions[region] - pages
-        if left:
-            self.regions[region] = left
-        else:
-            del self.regions[region]
-        self.pages -= pages
-
-
-class ClassicLru:
+class ClassicLru(Lru):
     """Implements ``Lru``."""
 
     def __init__(self, swappiness: int) -> None:
@@ -52,8 +25,8 @@ class ClassicLru:
         self.passes = 0
         self._refilled = 0
         self._swappiness = swappiness
-        self._active = [_List(), _List()]
-        self._inactive = [_List(), _List()]
+        self._active = [PageList(), PageList()]
+        self._inactive = [PageList(), PageList()]
         #: lruvec->anon_cost and file_cost
         self._cost = [0, 0]
         #: Pages evicted and activated so far: the distance that shadow entries measure.
@@ -127,7 +100,7 @@ class ClassicLru:
         if region.kind == ANON:
             self._note_cost(ANON, pages)
 
-    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002  # noqa: ARG002
+    def isolate(self, want: int, *, anon: int, priority: int, kswapd: bool, now_ns: int) -> Batch:  # noqa: ARG002
         """See ``Lru``."""
         self.passes += 1
         batch = Batch()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lmk.sim.lru import DEF_PRIORITY, MAX_SWAPPINESS, Batch
+from lmk.sim.lru import DEF_PRIORITY, MAX_SWAPPINESS, Batch, Lru
+from lmk.sim.page_list import PageList
 from lmk.sim.region import ANON, FILE, Region
 
 _MIN_NR_GENS: Final = 2
@@ -20,7 +21,7 @@ _MAX_LRU_BATCH: Final = 64 * _MIN_LRU_BATCH
 _TABLE_PAGES: Final = 512
 
 
-class GenerationLru:
+class GenerationLru(Lru):
     """Implements ``Lru``."""
 
     def __init__(self, swappiness: int, walk_ns: int = 0) -> None:
@@ -39,8 +40,8 @@ class GenerationLru:
         # lru_gen_init_lruvec
         self._max = _MIN_NR_GENS + 1
         self._min = [0, 0]
-        self._gens: list[dict[int, dict[Region, int]]] = [{seq: {} for seq in range(_MAX_NR_GENS)} for _ in range(2)]
-        self._sizes: list[dict[int, int]] = [dict.fromkeys(range(_MAX_NR_GENS), 0) for _ in range(2)]
+        #: Of each kind, oldest first: the generations from ``_min`` to ``_max``.
+        self._gens = [[PageList() for _ in range(_MAX_NR_GENS)] for _ in range(2)]
         self._totals = [0, 0]
         # By list, and in all: pages that a walk put into a younger generation and that still lie where they were.
         self._unsorted: list[dict[int, int]] = [{}, {}]
@@ -63,29 +64,27 @@ class GenerationLru:
     def add(self, region: Region, pages: int, *, refault: bool, now_ns: int) -> None:  # noqa: ARG002
         """See ``Lru``: folio_add_lru puts faulted pages into the youngest generation."""
         if pages:
-            kind, seq = region.kind, self._max
-            bucket = self._gens[kind][seq]
-            bucket[region] = bucket.get(region, 0) + pages
-            self._sizes[kind][seq] += pages
-            self._totals[kind] += pages
+            self._gens[region.kind][-1].put(region, pages)
+            self._totals[region.kind] += pages
             region.touch(pages, now_ns)
             if not self._filtered:
                 self._young[region] = None
 
     def remove(self, region: Region, pages: int) -> None:
         """See ``Lru``."""
-        buckets, behind = self._gens[region.kind], self._behind[region.kind]
+        kind = region.kind
+        behind = self._behind[kind]
         if behind and pages:
-            self._sort(region.kind, behind * pages // self._totals[region.kind])
-        for seq in range(self._min[region.kind], self._max + 1):
-            held = buckets[seq].get(region, 0)
-            if held >= pages:
-                if pages:
-                    self._cut(region, seq, pages)
+            self._sort(kind, behind * pages // self._totals[kind])
+        for generation in self._gens[kind]:
+            held = generation.regions.get(region, 0)
+            part = held if held < pages else pages
+            if part:
+                generation.cut(region, part)
+                self._totals[kind] -= part
+                pages -= part
+            if not pages:
                 break
-            if held:
-                self._cut(region, seq, held)
-                pages -= held
         if region.resident <= 0:
             self._young.pop(region, None)
 
@@ -109,8 +108,7 @@ class GenerationLru:
 
     def counts(self, kind: int) -> tuple[int, int]:
         """See ``Lru``; lru_gen_is_active: the two youngest generations count as active."""
-        sizes = self._sizes[kind]
-        active = sizes[self._max] + sizes.get(self._max - 1, 0)
+        active = sum(generation.pages for generation in self._gens[kind][-_MIN_NR_GENS:])
         return active, self._totals[kind] - active
 
     def total(self, kind: int) -> int:
@@ -164,23 +162,15 @@ class GenerationLru:
 
     # ---- generations
 
-    def _put(self, region: Region, seq: int, pages: int) -> None:
-        kind = region.kind
-        bucket = self._gens[kind][seq]
-        bucket[region] = bucket.get(region, 0) + pages
-        self._sizes[kind][seq] += pages
-        self._totals[kind] += pages
+    def _held(self, region: Region, seq: int) -> int:
+        """The region's pages in a generation, which may be gone."""
+        at = seq - self._min[region.kind]
+        return self._gens[region.kind][at].regions.get(region, 0) if at >= 0 else 0
 
-    def _cut(self, region: Region, seq: int, pages: int) -> None:
-        kind = region.kind
-        bucket = self._gens[kind][seq]
-        left = bucket[region] - pages
-        if left:
-            bucket[region] = left
-        else:
-            del bucket[region]
-        self._sizes[kind][seq] -= pages
-        self._totals[kind] -= pages
+    def _move(self, region: Region, pages: int, seq: int, to: int) -> None:
+        generations, oldest = self._gens[region.kind], self._min[region.kind]
+        generations[seq - oldest].cut(region, pages)
+        generations[to - oldest].put(region, pages)
 
     def _should_age(self, can_swap: bool) -> bool:
         oldest = self._min[ANON if can_swap else FILE]
@@ -191,8 +181,10 @@ class GenerationLru:
             return False
         young = old = total = 0
         for kind in (ANON, FILE) if can_swap else (FILE,):
-            young += self._sizes[kind][self._max]
-            old += self._sizes[kind].get(self._max - _MIN_NR_GENS, 0)
+            generations = self._gens[kind]
+            young += generations[-1].pages
+            if len(generations) > _MIN_NR_GENS:
+                old += generations[-1 - _MIN_NR_GENS].pages
             total += self._totals[kind]
         return young * _MIN_NR_GENS > total or old * (_MIN_NR_GENS + 2) < total
 
@@ -227,8 +219,7 @@ class GenerationLru:
         """inc_max_seq"""
         self._max = new = self._max + 1
         for kind in (ANON, FILE):
-            self._gens[kind][new] = {}
-            self._sizes[kind][new] = 0
+            self._gens[kind].append(PageList())
             if new - self._min[kind] + 1 > _MAX_NR_GENS:
                 self._drop_oldest(kind, can_swap)
 
@@ -250,11 +241,10 @@ class GenerationLru:
             self._walk = [entry for entry in self._walk if entry[0].kind != kind]
         self._overtaken = True
         for region, seen, _ in reversed(part):
-            moved = min(seen, left, self._gens[kind].get(self._max - 1, {}).get(region, 0))
+            moved = min(seen, left, self._held(region, self._max - 1))
             left -= min(seen, left)
             if moved:
-                self._cut(region, self._max - 1, moved)
-                self._put(region, self._max, moved)
+                self._move(region, moved, self._max - 1, self._max)
 
     def _take_back(self, region: Region, seen: int, taken: list[tuple[int, int]], now_ns: int) -> None:
         """The walk did not come to these pages after all."""
@@ -262,10 +252,9 @@ class GenerationLru:
         region.set_accessed(min(region.resident, region.accessed(now_ns) + seen), now_ns)
         region.watched = 0
         for seq, moved in taken:
-            back = min(moved, self._gens[kind].get(young, {}).get(region, 0))
-            if back and seq in self._gens[kind]:
-                self._cut(region, young, back)
-                self._put(region, seq, back)
+            back = min(moved, self._held(region, young))
+            if back and seq >= self._min[kind]:
+                self._move(region, back, young, seq)
                 fresh = min(back, self._unsorted[kind].get(seq, 0))
                 self._behind[kind] -= fresh
                 if fresh:
@@ -292,27 +281,27 @@ class GenerationLru:
     def _accessed_in(self, region: Region, seq: int, accessed: int) -> int:
         """Of a region's pages in one generation those whose accessed bit is set, ``accessed`` of all. A bit is cleared
         as its page is made young: pages without it lie in the youngest generations."""
-        buckets = self._gens[region.kind]
-        held = buckets[seq].get(region, 0)
+        generations = self._gens[region.kind]
+        at = seq - self._min[region.kind]
+        held = generations[at].regions.get(region, 0)
         rest = region.resident - accessed
-        younger = self._max
-        while rest > 0 and younger > seq:
-            rest -= buckets[younger].get(region, 0)
+        younger = len(generations) - 1
+        while rest > 0 and younger > at:
+            rest -= generations[younger].regions.get(region, 0)
             younger -= 1
-        return held if rest <= 0 else max(0, held - rest)
+        if rest <= 0:
+            return held
+        return held - rest if rest < held else 0
 
     def _promote_all(self, region: Region, accessed: int, seen: int) -> list[tuple[int, int]]:
         """Make the pages that a walk comes across young; from which generations, and how many."""
-        buckets, new = self._gens[region.kind], self._max
         left, taken = seen, []
-        for seq in range(self._min[region.kind], new):
-            held = buckets[seq].get(region, 0)
-            if held:
+        for seq in range(self._min[region.kind], self._max):
+            if self._held(region, seq):
                 moved = min(left, self._accessed_in(region, seq, accessed))
                 if moved:
                     left -= moved
-                    self._cut(region, seq, moved)
-                    self._put(region, new, moved)
+                    self._move(region, moved, seq, self._max)
                     self._leave_behind(region.kind, seq, moved)
                     taken.append((seq, moved))
         return taken
@@ -342,16 +331,15 @@ class GenerationLru:
     def _drop_oldest(self, kind: int, can_swap: bool) -> None:
         """inc_min_seq: the oldest pages join the next generation. Anonymous ones that cannot be swapped keep their
         list, which by then is the youngest generation's (sequence numbers are taken modulo MAX_NR_GENS)."""
-        seq = self._min[kind]
-        target = self._max if kind == ANON and not can_swap else seq + 1
-        for region, pages in self._gens[kind][seq].items():
-            self._put(region, target, pages)
-            self._totals[kind] -= pages
+        generations = self._gens[kind]
+        target = generations[-1 if kind == ANON and not can_swap else 1]
+        for region, pages in generations[0].regions.items():
+            target.put(region, pages)
         self._forget_oldest(kind)
 
     def _forget_oldest(self, kind: int) -> None:
         seq = self._min[kind]
-        del self._gens[kind][seq], self._sizes[kind][seq]
+        del self._gens[kind][0]
         self._behind[kind] -= self._unsorted[kind].pop(seq, 0)
         self._min[kind] = seq + 1
         # reset_ctrl_pos with carryover
@@ -361,10 +349,10 @@ class GenerationLru:
 
     def _advance(self, can_swap: bool) -> bool:
         """try_to_inc_min_seq; with swap both kinds keep in step. Returns whether there was anything to leave behind."""
-        oldest = list(self._min)
-        if not self._is_empty(FILE, oldest[FILE]) and oldest[ANON] >= oldest[FILE]:
+        if self._min[ANON] >= self._min[FILE] and not self._is_empty(FILE, self._min[FILE]):
             # As it mostly is: neither has any to leave behind before the other.
             return False
+        oldest = list(self._min)
         for kind in (ANON, FILE) if can_swap else (FILE,):
             while oldest[kind] + _MIN_NR_GENS <= self._max and self._is_empty(kind, oldest[kind]):
                 oldest[kind] += 1
@@ -379,7 +367,7 @@ class GenerationLru:
         return advanced
 
     def _is_empty(self, kind: int, seq: int) -> bool:
-        return not self._gens[kind][seq] and seq not in self._unsorted[kind]
+        return not self._gens[kind][seq - self._min[kind]].regions and seq not in self._unsorted[kind]
 
     # ---- eviction
 
@@ -410,35 +398,37 @@ class GenerationLru:
         seq = self._min[kind]
         if seq + _MIN_NR_GENS > self._max:
             return False
-        bucket = self._gens[kind][seq]
-        behind = self._unsorted[kind].get(seq, 0)
+        oldest, youngest = self._gens[kind][0], self._gens[kind][-1]
+        unsorted = self._unsorted[kind]
+        behind = unsorted.get(seq, 0) if unsorted else 0
         if behind:
             # sort_folio: among those that are looked for lie what walks found accessed.
-            held = self._sizes[kind][seq]
-            passed = want * behind // held + 1 if held else max(want, _MAX_LRU_BATCH)
+            passed = want * behind // oldest.pages + 1 if oldest.pages else max(want, _MAX_LRU_BATCH)
             if passed > behind:
                 passed = behind
             self._sort(kind, passed)
             self._refilled += passed
             batch.kept += passed
-        found = bool(bucket) or seq in self._unsorted[kind]
-        while want > 0 and bucket:
-            region = next(iter(bucket))
-            held = bucket[region]
+        found = bool(oldest.regions) or seq in unsorted
+        while want > 0 and oldest.regions:
+            region = next(iter(oldest.regions))
+            held = oldest.regions[region]
             looked = held if held < want else want
             accessed = region.accessed(now_ns)
             met = -(-looked * self._accessed_in(region, seq, accessed) // held) if accessed else 0
             if met:
                 region.set_accessed(accessed - met, now_ns)
-                region.watched = min(region.resident, region.watched + met)
+                watched = region.watched + met
+                region.watched = watched if watched < region.resident else region.resident
                 self._young[region] = None
-                self._cut(region, seq, met)
-                self._put(region, self._max, met)
+                oldest.cut(region, met)
+                youngest.put(region, met)
                 batch.kept += met
                 batch.met += met
             want -= looked
             looked -= met
             if looked:
-                self._cut(region, seq, looked)
+                oldest.cut(region, looked)
+                self._totals[kind] -= looked
                 batch.victims.append((region, looked))
         return found

@@ -39,7 +39,7 @@ class _Pass:
         self.queue = []
 
 
-class MemcgLru:
+class MemcgLru(Lru):
     """Implements ``Lru``; ``make`` gives a new group its lists. ``goal``: pages after which a pass of kswapd ends.
     ``draw``: random bits, so many."""
 

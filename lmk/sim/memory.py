@@ -11,8 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-import attrs
-
 from lmk.config.calibration import EMULATOR, Calibration, ZramCost
 from lmk.config.device import DeviceConfig
 from lmk.sim.lru import DEF_PRIORITY, KSWAPD_PRIORITY, SWAP_CLUSTER_MAX, Lru
@@ -36,32 +34,32 @@ _MGLRU_SWAP_MIN_PAGES: Final = 64
 _SWAPPINESS: Final = 60
 
 
-@attrs.define
 class Events:
     """vm_event counters and node statistics that only grow (mm/vmstat.c)."""
 
-    allocstall: int = 0
-    oom_kill: int = 0
-    pageoutrun: int = 0
-    pgactivate: int = 0
-    pgfault: int = 0
-    pgfree: int = 0
-    pgmajfault: int = 0
-    pgpgin_kib: int = 0
-    pgscan_anon: int = 0
-    pgscan_direct: int = 0
-    pgscan_file: int = 0
-    pgscan_kswapd: int = 0
-    pgsteal_anon: int = 0
-    pgsteal_direct: int = 0
-    pgsteal_file: int = 0
-    pgsteal_kswapd: int = 0
-    pswpin: int = 0
-    pswpout: int = 0
-    refault_anon: int = 0
-    refault_file: int = 0
-    restore_anon: int = 0
-    restore_file: int = 0
+    def __init__(self) -> None:
+        self.allocstall = 0
+        self.oom_kill = 0
+        self.pageoutrun = 0
+        self.pgactivate = 0
+        self.pgfault = 0
+        self.pgfree = 0
+        self.pgmajfault = 0
+        self.pgpgin_kib = 0
+        self.pgscan_anon = 0
+        self.pgscan_direct = 0
+        self.pgscan_file = 0
+        self.pgscan_kswapd = 0
+        self.pgsteal_anon = 0
+        self.pgsteal_direct = 0
+        self.pgsteal_file = 0
+        self.pgsteal_kswapd = 0
+        self.pswpin = 0
+        self.pswpout = 0
+        self.refault_anon = 0
+        self.refault_file = 0
+        self.restore_anon = 0
+        self.restore_file = 0
 
 
 def per_app_memcg(config: DeviceConfig) -> bool:
@@ -109,6 +107,15 @@ class Memory:
         self._swap_ns: dict[int, tuple[int, int]] = {}
         #: A page's way out, for estimates before the page is known.
         self.usual_swap_out_ns = calibration.reclaim_anon_ns + self._zram_cost.write_ns
+        #: What reclaim takes: to look at a page, at an entry of a page table, to drop a mapped page of a file, one that
+        #: nobody maps, and for estimates an anonymous one.
+        self._reclaim_ns = (
+            calibration.reclaim_scan_ns,
+            calibration.aging_ns,
+            calibration.reclaim_file_ns,
+            calibration.reclaim_cache_ns,
+            self.usual_swap_out_ns,
+        )
         #: Changes with everything that a sample of the counters would show.
         self.revision = 0
         #: Pages scanned by the group they are charged to (memory.stat's pgscan).
@@ -261,24 +268,27 @@ class Memory:
     ) -> tuple[int, int]:
         """Evict until ``want`` pages are freed or the budget is spent, by a batch more at most; (pages reclaimed,
         nanoseconds). ``priority`` is that of direct reclaim."""
-        calibration, lru, events = self.calibration, self.lru, self.events
+        lru, events = self.lru, self.events
+        scan_ns, walk_ns, file_ns, cache_ns, anon_ns = self._reclaim_ns
         if kswapd:
             priority = KSWAPD_PRIORITY
         else:
             lru.begin_pass(kswapd=False)
-        reclaimed = spent = scanned = aged = 0
+        reclaimed = spent = scanned = aged = activated = 0
         for _ in range(_STEPS_MAX):
             if reclaimed >= want or spent >= budget_ns:
                 break
-            part = min(want - reclaimed, (budget_ns - spent) // calibration.reclaim_file_ns)
+            part = min(want - reclaimed, (budget_ns - spent) // file_ns)
             part = min(_BATCH_PAGES, max(_BATCH_PAGES_MIN, part))
-            anon = self._swappable(max(_BATCH_PAGES_MIN, (budget_ns - spent) // self.usual_swap_out_ns))
+            anon = self._swappable(max(_BATCH_PAGES_MIN, (budget_ns - spent) // anon_ns))
             batch = lru.isolate(part, anon=anon, priority=priority, kswapd=kswapd, now_ns=now_ns + spent)
-            spent += batch.kept * calibration.reclaim_scan_ns + batch.walked * calibration.aging_ns
+            kept = batch.kept
+            spent += kept * scan_ns + batch.walked * walk_ns
             aged += batch.aged
             if batch.empty or aged > _AGED_MAX:
                 break
             scanned += batch.met
+            activated += kept
             for region, pages in batch.victims:
                 scanned += pages
                 self.scanned[region.group] = self.scanned.get(region.group, 0) + pages
@@ -288,14 +298,14 @@ class Memory:
                     spent += pages * self.swap_ns(region)[0]
                     events.pgsteal_anon += pages
                 else:
-                    spent += pages * (calibration.reclaim_file_ns if region.mapped else calibration.reclaim_cache_ns)
+                    spent += pages * (file_ns if region.mapped else cache_ns)
                     events.pgsteal_file += pages
-            events.pgactivate += batch.kept
             if batch.victims:
                 if batch.victims[0][0].kind == ANON:
                     events.pgscan_anon += batch.pages
                 else:
                     events.pgscan_file += batch.pages
+        events.pgactivate += activated
         if kswapd:
             events.pgscan_kswapd += scanned
             events.pgsteal_kswapd += reclaimed
