@@ -35,8 +35,8 @@ MODULES = (
         f"lmk/sim/{name}.py"
         for name in (
             *("activity", "compactor", "cpus", "deaths", "kswapd", "lru", "lru_classic", "lru_gen", "lru_memcg"),
-            *("machine", "memory", "page_list", "process", "procfs", "psi", "reaper", "region", "run", "storage"),
-            *("target", "timing", "vmpressure", "workload", "zone", "zram"),
+            *("machine", "memory", "page_list", "process", "procfs", "psi", "reaper", "region", "run", "runner"),
+            *("storage", "target", "timing", "vmpressure", "workload", "zone", "zram"),
         )
     ),
 )

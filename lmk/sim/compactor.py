@@ -14,6 +14,7 @@ from lmk.sim.cpus import NICE_BACKGROUND, Usage
 from lmk.sim.machine import Machine
 from lmk.sim.process import SimProcess
 from lmk.sim.region import ANON, Region
+from lmk.sim.runner import Runner
 from lmk.sim.timing import STEP_MAX_NS
 from lmk.sim.zone import PAGE_KIB
 
@@ -36,24 +37,24 @@ class _Order:
         self.began_ns = now_ns
 
 
-class Compactor:
+class Compactor(Runner):
     """A runner with a queue; ``done`` is told of every finished order."""
 
-    writes_memory = False
-    io_waiting = False
-    of_app = False
-    weight = NICE_BACKGROUND
-
     def __init__(self, machine: Machine, done: Callable[[SimProcess, dict[str, Any]], None]) -> None:
+        super().__init__()
         self._machine = machine
         self._done = done
         self._orders: deque[_Order] = deque()
-        self.lane = -1
 
     @property
     def runnable(self) -> bool:
         """See ``Runner``."""
         return bool(self._orders)
+
+    @property
+    def weight(self) -> int:
+        """See ``Runner``."""
+        return NICE_BACKGROUND
 
     def submit(self, process: SimProcess) -> None:
         """Have a process compacted."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from lmk.sim.cpus import NICE_NORMAL, Usage
 from lmk.sim.lru import DEF_PRIORITY
 from lmk.sim.process import READ_AROUND_PAGES
+from lmk.sim.runner import Runner
 from lmk.sim.timing import PRIORITY_KERNEL, STEP_MAX_NS
 from lmk.sim.zone import HIGH
 from lmk.units import NS_PER_MS
@@ -20,17 +21,12 @@ _FAILURES_MAX: Final = 16
 _NAP_NS: Final = 100 * NS_PER_MS
 
 
-class Kswapd:
-    """Runner: background reclaim from the low to the high watermark (mm/vmscan.c, balance_pgdat)."""
-
-    writes_memory = False
-    io_waiting = False
-    of_app = False
-    weight = NICE_NORMAL
+class Kswapd(Runner):
+    """Background reclaim from the low to the high watermark (mm/vmscan.c, balance_pgdat)."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.awake = False
-        self.lane = -1
         #: When the nap ends after which it sleeps until somebody wakes it; 0 while it runs or sleeps.
         self._nap_until_ns = 0
         self._failures = 0
@@ -43,6 +39,11 @@ class Kswapd:
     def runnable(self) -> bool:
         """See ``Runner``."""
         return self.awake
+
+    @property
+    def weight(self) -> int:
+        """See ``Runner``."""
+        return NICE_NORMAL
 
     def quiet_ns(self, machine: Machine) -> int | None:  # noqa: ARG002
         """See ``Runner``."""

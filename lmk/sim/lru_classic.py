@@ -174,7 +174,7 @@ class ClassicLru(Lru):
         """shrink_active_list: referenced or not, pages go to the inactive list and lose their accessed bits."""
         active, inactive = self._active[kind], self._inactive[kind]
         while want > 0 and active.regions and self._inactive_is_low(kind):
-            region = next(iter(active.regions))
+            region = active.first()
             moved = min(want, active.regions[region])
             active.cut(region, moved)
             inactive.put_youngest(region, moved)
@@ -190,7 +190,7 @@ class ClassicLru(Lru):
         """shrink_inactive_list: pages in use are activated, pages touched once get another round."""
         inactive = self._inactive[kind]
         while want > 0 and inactive.regions:
-            region = next(iter(inactive.regions))
+            region = inactive.first()
             held = inactive.regions[region]
             accessed = region.accessed(now_ns)
             spared = min(held, -(-held * accessed // max(1, region.resident)))

@@ -155,7 +155,7 @@ class GenerationLru(Lru):
                 break
         if kswapd:
             self._looked += batch.pages + batch.kept
-            if batch.empty or self._looked >= sum(self._totals) >> priority:
+            if batch.empty or self._looked >= (self._totals[ANON] + self._totals[FILE]) >> priority:
                 self._looked = 0
                 self.passes += 1
         return batch
@@ -317,16 +317,15 @@ class GenerationLru(Lru):
     def _sort(self, kind: int, pages: int) -> None:
         """sort_folio: pages come to the list where they belong, or are gone; from the oldest lists on."""
         unsorted = self._unsorted[kind]
-        while pages > 0 and unsorted:
-            seq = next(iter(unsorted))
-            left = unsorted[seq]
-            part = pages if pages < left else left
-            self._behind[kind] -= part
-            pages -= part
-            if part < left:
-                unsorted[seq] = left - part
-            else:
-                del unsorted[seq]
+        self._behind[kind] -= min(pages, self._behind[kind])
+        for seq, left in list(unsorted.items()):
+            if pages < left:
+                unsorted[seq] = left - pages
+                break
+            del unsorted[seq]
+            pages -= left
+            if not pages:
+                break
 
     def _drop_oldest(self, kind: int, can_swap: bool) -> None:
         """inc_min_seq: the oldest pages join the next generation. Anonymous ones that cannot be swapped keep their
@@ -411,7 +410,7 @@ class GenerationLru(Lru):
             batch.kept += passed
         found = bool(oldest.regions) or seq in unsorted
         while want > 0 and oldest.regions:
-            region = next(iter(oldest.regions))
+            region = oldest.first()
             held = oldest.regions[region]
             looked = held if held < want else want
             accessed = region.accessed(now_ns)

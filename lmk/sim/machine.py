@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from lmk.config.calibration import Calibration
 from lmk.config.device import DeviceConfig
@@ -19,6 +19,7 @@ from lmk.sim.lru import DEF_PRIORITY
 from lmk.sim.memory import Memory
 from lmk.sim.psi import Psi
 from lmk.sim.region import Region
+from lmk.sim.runner import Runner
 from lmk.sim.storage import Storage
 from lmk.sim.timing import PRIORITY_PROCESS, STEP_MAX_NS, STEP_MIN_NS
 from lmk.sim.vmpressure import Vmpressure
@@ -31,25 +32,6 @@ _BALANCE_NS: Final = 2 * 16 * NS_PER_MS
 
 #: Uptime at which a run begins: a device has booted by then. lmkd ignores limits sent in the first second.
 UPTIME_NS: Final = 10 * NS_PER_S
-
-
-class Runner(Protocol):
-    """Something that wants a CPU (lmk.sim.process, lmk.sim.reaper)."""
-
-    lane: int
-
-    @property
-    def runnable(self) -> bool: ...
-    @property
-    def writes_memory(self) -> bool: ...
-    @property
-    def io_waiting(self) -> bool: ...
-    @property
-    def of_app(self) -> bool: ...
-    @property
-    def weight(self) -> int: ...
-    def quiet_ns(self, machine: Machine) -> int | None: ...
-    def run(self, machine: Machine, span_ns: int) -> Usage: ...
 
 
 class Machine:
@@ -152,8 +134,11 @@ class Machine:
         """From now on it takes part in steps, whenever it is runnable."""
         if runner not in self._runners:
             self._runners[runner] = None
-            lane = self._lanes.index(min(self._lanes))
-            self._lanes[lane] += 1
+            lanes, lane = self._lanes, 0
+            for other in range(1, self.cpus):
+                if lanes[other] < lanes[lane]:
+                    lane = other
+            lanes[lane] += 1
             runner.lane = lane
 
     def remove_runner(self, runner: Runner) -> None:

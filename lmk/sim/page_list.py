@@ -14,6 +14,12 @@ class PageList:
         self.regions: dict[Region, int] = {}
         self.pages = 0
 
+    def first(self) -> Region:
+        """The region that has lain there longest. Raises LookupError if the list is empty."""
+        for region in self.regions:
+            return region
+        raise LookupError("the list is empty")
+
     def put(self, region: Region, pages: int) -> None:
         """At the young end; what the region has there already is merged into its place."""
         self.regions[region] = self.regions.get(region, 0) + pages

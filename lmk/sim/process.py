@@ -15,6 +15,7 @@ from lmk.config.timeline import PlannedProcess
 from lmk.sim.cpus import NICE_BACKGROUND, NICE_NORMAL, Usage
 from lmk.sim.psi import JIFFY_NS
 from lmk.sim.region import ANON, FILE, Region
+from lmk.sim.runner import Runner
 from lmk.sim.zone import PAGE_KIB
 from lmk.sim.zram import stored_bytes
 from lmk.units import NS_PER_US
@@ -50,14 +51,15 @@ class Job:
         self.faults = -1
 
 
-class SimProcess:
+class SimProcess(Runner):
     """See the module's docstring. Also a runner of the machine while it has jobs."""
 
     def __init__(self, pid: int, plan: PlannedProcess, files: tuple[Region, Region], born_ns: int) -> None:
+        super().__init__()
         self.pid = pid
         self.plan = plan
         self.born_ns = born_ns
-        #: In the cgroup of apps (android.os.Process.FIRST_APPLICATION_UID).
+        # android.os.Process.FIRST_APPLICATION_UID
         self.of_app = plan.uid >= 10000
         self.adj = 0
         self.locked_pages = 0
@@ -80,8 +82,6 @@ class SimProcess:
         self.leaving = False
         self.dead = False
         self.frozen = False
-        self.lane = -1
-        self.io_waiting = False
         self._debt = 0
         self._debt_is_stall = False
         self._failures = 0
@@ -145,7 +145,7 @@ class SimProcess:
 
     @property
     def runnable(self) -> bool:
-        """Whether the thread has something to do and may do it."""
+        """See ``Runner``."""
         return bool(self.jobs) and not self.killed and not self.frozen
 
     @property
@@ -155,18 +155,18 @@ class SimProcess:
 
     @property
     def writes_memory(self) -> bool:
-        """Whether its current job takes pages."""
+        """See ``Runner``."""
         return self.jobs[0].kind in (NEW, TOUCH)
 
     def quiet_ns(self, machine: Machine) -> int | None:
-        """How long a step may be at most on account of this runner, None: as long as it likes."""
+        """See ``Runner``."""
         job = self.jobs[0]
         if job.kind == BURN:
             return machine.wall_ns(job.pages) + self._debt
         return None
 
     def run(self, machine: Machine, span_ns: int) -> Usage:
-        """Work for ``span_ns`` of wall time."""
+        """See ``Runner``."""
         usage = Usage()
         wall = span_ns
         if self._debt:
@@ -238,7 +238,10 @@ class SimProcess:
                 wall -= first_ns
         job.faults = before = faults if faults < missing else missing
         if before:
-            wall = (self._read if is_file else self._swap_in)(machine, job, region, wall, usage)
+            if is_file:
+                wall = self._read(machine, job, region, wall, usage)
+            else:
+                wall = self._swap_in(machine, job, region, wall, usage)
             job.pages -= before - job.faults
             return wall
         # The rest is there: touching it only sets accessed bits.
@@ -324,30 +327,30 @@ class SimProcess:
         return 0, wall - max(spent_wall, 1)
 
 
-class Busy:
-    """Runner: the thread of an app that uses its share of a CPU while the app is in use and touches no memory, so it
+class Busy(Runner):
+    """The thread of an app that uses its share of a CPU while the app is in use and touches no memory, so it
     goes on while the other thread waits for some (use_cpu in apprunner_app.c)."""
 
-    writes_memory = False
-    io_waiting = False
-    of_app = False
-    weight = NICE_NORMAL
-
     def __init__(self, process: SimProcess) -> None:
+        super().__init__()
         self._process = process
         self.of_app = process.of_app
-        self.lane = -1
         self.active = False
 
     @property
     def runnable(self) -> bool:
-        """See ``SimProcess.runnable``."""
+        """See ``Runner``."""
         return self.active and not self._process.killed and not self._process.frozen
 
+    @property
+    def weight(self) -> int:
+        """See ``Runner``."""
+        return NICE_NORMAL
+
     def quiet_ns(self, machine: Machine) -> int | None:  # noqa: ARG002
-        """See ``SimProcess.quiet_ns``."""
+        """See ``Runner``."""
         return None
 
     def run(self, machine: Machine, span_ns: int) -> Usage:  # noqa: ARG002
-        """See ``SimProcess.run``."""
+        """See ``Runner``."""
         return Usage(run=span_ns * self._process.plan.cpu_permille // 1000)

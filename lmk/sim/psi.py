@@ -223,7 +223,8 @@ class Psi:
         weight_sum = 0
         deltas = [0] * _STATES
         changed = False
-        for times, old in zip(self._times, seen, strict=True):
+        for cpu, times in enumerate(self._times):
+            old = seen[cpu]
             # Of the time in which nobody here wanted the CPU a part went to somebody else.
             busy = times[_NONIDLE]
             busy += (now_ns - busy) * self._base_permille // 1000
@@ -237,7 +238,7 @@ class Psi:
                 if delta:
                     deltas[state] += delta * weight
                     changed = changed or state <= MEM_FULL
-            old[:] = times
+                    old[state] = times[state]
             old[_NONIDLE] = busy
         if weight_sum:
             for state in range(_STATES):

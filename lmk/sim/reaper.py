@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lmk.sim.cpus import NICE_HIGHEST, Usage
 from lmk.sim.process import SimProcess
+from lmk.sim.runner import Runner
 from lmk.units import NS_PER_US
 
 if TYPE_CHECKING:
@@ -61,26 +62,31 @@ class Teardown:
         return spent
 
 
-class Exit:
-    """Runner: the victim's own way out, at its share of the CPUs."""
-
-    writes_memory = False
-    io_waiting = False
-    of_app = False
-    runnable = True
+class Exit(Runner):
+    """The victim's own way out, at its share of the CPUs."""
 
     def __init__(self, teardown: Teardown, machine: Machine, weight: int, done: Callable[[int], None]) -> None:
-        self.weight = weight
+        super().__init__()
+        self._weight = weight
         self._teardown = teardown
         self._done = done
         self._base_ns = machine.calibration.exit_base_us * NS_PER_US
         # Unmapping its file pages costs like freeing others, though they stay.
         self._base_ns += teardown.process.file_pages * machine.calibration.exit_ns
-        self.lane = -1
         teardown.workers += 1
 
+    @property
+    def runnable(self) -> bool:
+        """See ``Runner``."""
+        return True
+
+    @property
+    def weight(self) -> int:
+        """See ``Runner``."""
+        return self._weight
+
     def quiet_ns(self, machine: Machine) -> int | None:
-        """See ``SimProcess.quiet_ns``: a step ends when this does."""
+        """See ``Runner.quiet_ns``: a step ends when this does."""
         calibration = machine.calibration
         rest_ns = self._teardown.cost_ns(calibration.exit_ns, calibration.swap_free_ns)
         if rest_ns:
@@ -88,7 +94,7 @@ class Exit:
         return None if self._teardown.reaping else machine.wall_ns(self._base_ns)
 
     def run(self, machine: Machine, span_ns: int) -> Usage:
-        """See ``SimProcess.run``."""
+        """See ``Runner.run``."""
         calibration = machine.calibration
         budget = machine.cpu_ns(span_ns)
         spent = 0
@@ -105,30 +111,34 @@ class Exit:
         return Usage(run=min(span_ns, machine.wall_ns(spent)))
 
 
-class Reap:
-    """Runner: a reaper thread at its own, high priority, so it is not slowed down by others."""
-
-    writes_memory = False
-    io_waiting = False
-    of_app = False
-    runnable = True
-    weight = NICE_HIGHEST
+class Reap(Runner):
+    """A reaper thread at its own, high priority, so it is not slowed down by others."""
 
     def __init__(self, teardown: Teardown, done: Callable[[int], None] = lambda _: None) -> None:
+        super().__init__()
         self._teardown = teardown
         self._done = done
-        self.lane = -1
         teardown.workers += 1
         teardown.reaping = True
 
+    @property
+    def runnable(self) -> bool:
+        """See ``Runner``."""
+        return True
+
+    @property
+    def weight(self) -> int:
+        """See ``Runner``."""
+        return NICE_HIGHEST
+
     def quiet_ns(self, machine: Machine) -> int | None:
-        """See ``SimProcess.quiet_ns``."""
+        """See ``Runner.quiet_ns``."""
         calibration = machine.calibration
         rest_ns = self._teardown.cost_ns(calibration.reap_ns, calibration.swap_free_ns)
         return -(-rest_ns // self._teardown.workers)
 
     def run(self, machine: Machine, span_ns: int) -> Usage:
-        """See ``SimProcess.run``."""
+        """See ``Runner.run``."""
         calibration = machine.calibration
         spent = self._teardown.free(machine, span_ns, calibration.reap_ns, calibration.swap_free_ns)
         if self._teardown.done:
