@@ -1,6 +1,6 @@
 """The simulator's busy modules as extension modules, compiled by mypyc, for the wheel, beside their sources.
 
-A compiled day takes three fifths of an interpreted one. Nothing in the sources knows of it: what runs is the same code,
+A compiled day takes two fifths of an interpreted one. Nothing in the sources knows of it: what runs is the same code,
 and tests/test_wheel.py compares the records byte for byte. A result is kept in ``cache_dir("mypyc")`` under a key of
 all that goes into it. Standard library only, until mypyc itself is called.
 """

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Speed of the simulator:
-tools/bench/sim.py [--json] [--checkout | --profile | --scaling | --batch] [--runs N] [CONFIG SCENARIO]
+tools/bench/sim.py [--json] [--checkout | --profile | --scaling | --batch] [--runs N | --seeds N] [CONFIG SCENARIO]
 
 Each run is one `lmk sim` as a user starts it, the interpreter's start included; memory is the largest resident size.
 Measured are the wheel that this checkout gives, in an environment of its own (its compiled modules are made once, which
 takes a minute and a half), and the checkout, whose modules are interpreted. The first run of each is not counted: it
 leaves the byte code that an installed lmk has. Goal, for `day` on phone-4gb, of the wheel: at most 1.7 s of one core
-and 150 MB. --checkout leaves the wheel out. --profile shows where the checkout's time goes instead, --scaling what an
-event costs as the scenario's generated part grows, --batch what all cores do for several seeds.
+and 150 MB. --checkout leaves the wheel out. --seeds N takes seeds 1 to N, one run each, not the scenario's own alone.
+--profile shows where the checkout's time goes instead, --scaling what an event costs as the scenario's generated part
+grows, --batch what all cores do for several seeds.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def wheel_installation(folder: Path) -> Installation:
     return str(Path(paths["scripts"], "python")), {}
 
 
-def one_run(config: str, scenario: str, folder: Path, installation: Installation = CHECKOUT) -> dict[str, Any]:
+def one_run(
+    config: str, scenario: str, folder: Path, installation: Installation = CHECKOUT, seed: int | None = None
+) -> dict[str, Any]:
     """Wall and CPU seconds, MiB, and what the run itself says."""
     python, found_by = installation
     out = folder / "out.json"
@@ -74,6 +77,7 @@ def one_run(config: str, scenario: str, folder: Path, installation: Installation
         "--json",
         "--record",
         str(folder / "record"),
+        *(() if seed is None else ("--seed", str(seed))),
     ]
     folder.mkdir(exist_ok=True)
     began_s = time.monotonic()
@@ -94,6 +98,7 @@ def one_run(config: str, scenario: str, folder: Path, installation: Installation
         events = record.meta["sim_events"]
     cpu_s = usage.ru_utime + usage.ru_stime
     return {
+        "seed": result["seed"],
         "wall_s": round(wall_s, 3),
         "cpu_s": round(cpu_s, 3),
         "events": events,
@@ -166,9 +171,9 @@ def profile(config: str, scenario: str) -> None:
 def measure(args: argparse.Namespace, installation: Installation) -> dict[str, Any]:
     """Runs of one installation and what they come to."""
     rows = []
-    for run in range(args.runs + 1):
+    for run in range((args.seeds or args.runs) + 1):
         with tempfile.TemporaryDirectory() as folder:
-            row = one_run(args.config, args.scenario, Path(folder), installation)
+            row = one_run(args.config, args.scenario, Path(folder), installation, run or 1 if args.seeds else None)
         if run:
             rows.append(row)
     return {
@@ -188,6 +193,7 @@ def main() -> int:
     parser.add_argument("config", nargs="?", default="phone-4gb")
     parser.add_argument("scenario", nargs="?", default="day")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, metavar="N")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--checkout", action="store_true", help="do not build and measure the wheel")
     parser.add_argument("--profile", action="store_true")
