@@ -108,7 +108,8 @@ class GenerationLru(Lru):
 
     def counts(self, kind: int) -> tuple[int, int]:
         """See ``Lru``; lru_gen_is_active: the two youngest generations count as active."""
-        active = sum(generation.pages for generation in self._gens[kind][-_MIN_NR_GENS:])
+        generations = self._gens[kind]
+        active = generations[-1].pages + generations[-_MIN_NR_GENS].pages
         return active, self._totals[kind] - active
 
     def total(self, kind: int) -> int:

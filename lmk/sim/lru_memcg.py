@@ -115,12 +115,10 @@ class MemcgLru(Lru):
 
     def counts(self, kind: int) -> tuple[int, int]:
         """See ``Lru``."""
-        active = inactive = 0
+        active = 0
         for group in self._groups.values():
-            some_active, some_inactive = group.lru.counts(kind)
-            active += some_active
-            inactive += some_inactive
-        return active, inactive
+            active += group.lru.counts(kind)[0]
+        return active, self._totals[kind] - active
 
     def total(self, kind: int) -> int:
         """See ``Lru``."""
