@@ -1,8 +1,9 @@
 """The simulator's busy modules as extension modules, compiled by mypyc, for the wheel, beside their sources.
 
-A compiled day takes two fifths of an interpreted one. Nothing in the sources knows of it: what runs is the same code,
-and tests/test_wheel.py compares the records byte for byte. A result is kept in ``cache_dir("mypyc")`` under a key of
-all that goes into it. Standard library only, until mypyc itself is called.
+A compiled day takes two fifths of an interpreted one. What runs is the same code, and tests/test_wheel.py compares the
+records byte for byte. Constants there are ``Final`` (others are looked up by name at each use), and what busy code
+calls or counts in is a class or an abstract class, no Protocol and not of attrs. A result is kept in
+``cache_dir("mypyc")`` under a key of all that goes into it. Standard library only, until mypyc itself is called.
 """
 
 from __future__ import annotations

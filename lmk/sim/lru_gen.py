@@ -316,7 +316,7 @@ class GenerationLru(Lru):
             self._behind[kind] += fresh
 
     def _sort(self, kind: int, pages: int) -> None:
-        """sort_folio: pages come to the list where they belong, or are gone; from the oldest lists on."""
+        """sort_folio: pages come to the list where they belong, or are gone; list by list, as walks left some there."""
         unsorted = self._unsorted[kind]
         self._behind[kind] -= min(pages, self._behind[kind])
         for seq, left in list(unsorted.items()):

@@ -35,7 +35,7 @@ _SWAPPINESS: Final = 60
 
 
 class Events:
-    """vm_event counters and node statistics that only grow (mm/vmstat.c)."""
+    """vm_event counters and node statistics that only grow (mm/vmstat.c). A plain class, which is compiled."""
 
     def __init__(self) -> None:
         self.allocstall = 0
@@ -107,14 +107,13 @@ class Memory:
         self._swap_ns: dict[int, tuple[int, int]] = {}
         #: A page's way out, for estimates before the page is known.
         self.usual_swap_out_ns = calibration.reclaim_anon_ns + self._zram_cost.write_ns
-        #: What reclaim takes: to look at a page, at an entry of a page table, to drop a mapped page of a file, one that
-        #: nobody maps, and for estimates an anonymous one.
+        #: What reclaim takes: to look at a page, at an entry of a page table, to drop a mapped page of a file, and one
+        #: that nobody maps. At hand, because reading them from an attrs class is what reclaim would spend its time on.
         self._reclaim_ns = (
             calibration.reclaim_scan_ns,
             calibration.aging_ns,
             calibration.reclaim_file_ns,
             calibration.reclaim_cache_ns,
-            self.usual_swap_out_ns,
         )
         #: Changes with everything that a sample of the counters would show.
         self.revision = 0
@@ -269,7 +268,7 @@ class Memory:
         """Evict until ``want`` pages are freed or the budget is spent, by a batch more at most; (pages reclaimed,
         nanoseconds). ``priority`` is that of direct reclaim."""
         lru, events = self.lru, self.events
-        scan_ns, walk_ns, file_ns, cache_ns, anon_ns = self._reclaim_ns
+        scan_ns, walk_ns, file_ns, cache_ns = self._reclaim_ns
         if kswapd:
             priority = KSWAPD_PRIORITY
         else:
@@ -280,7 +279,7 @@ class Memory:
                 break
             part = min(want - reclaimed, (budget_ns - spent) // file_ns)
             part = min(_BATCH_PAGES, max(_BATCH_PAGES_MIN, part))
-            anon = self._swappable(max(_BATCH_PAGES_MIN, (budget_ns - spent) // anon_ns))
+            anon = self._swappable(max(_BATCH_PAGES_MIN, (budget_ns - spent) // self.usual_swap_out_ns))
             batch = lru.isolate(part, anon=anon, priority=priority, kswapd=kswapd, now_ns=now_ns + spent)
             kept = batch.kept
             spent += kept * scan_ns + batch.walked * walk_ns

@@ -45,7 +45,7 @@ _SAMPLES_MAX: Final = 2000
 _SAMPLE_MS_MIN: Final = 250
 #: Rows of a long run's record that are written together.
 _HELD_MAX: Final = 500
-#: Forty times what a day on a phone takes: minutes, not hours, until a run that never settles ends with a report.
+#: Some fifty times what a day on a phone takes: minutes, not hours, until a run that never settles ends with a report.
 EVENTS_MAX: Final = 2_000_000
 
 
